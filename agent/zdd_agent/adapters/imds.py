@@ -1,0 +1,178 @@
+"""The instance metadata service, version 2 only.
+
+Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model import Identity
+
+if TYPE_CHECKING:
+    import requests
+
+IPV4_ENDPOINT = "http://169.254.169.254"
+IPV6_ENDPOINT = "http://[fd00:ec2::254]"
+TOKEN_TTL_SECONDS = 3600
+# Seconds before its end at which a token is renewed, so that none runs out on the way.
+TOKEN_MARGIN_SECONDS = 300
+# Seconds for a connection and for an answer: the service is on the host itself.
+TIMEOUT_SECONDS = 2.0
+# Tries and pauses (seconds) for 5xx, throttling and silence; the service throttles each instance.
+PAUSES_SECONDS = (0.2, 0.8, 2.0)
+_HINT = "check that the instance metadata service is on and not blocked by a firewall"
+
+
+def endpoint(environ: Mapping[str, str]) -> str:
+    """The address that the SDK's own variables name.
+
+    Source: https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html
+
+    Raises:
+        AgentError: CONFIGURATION when AWS_EC2_METADATA_DISABLED is true or the mode is unknown.
+    """
+    if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
+        raise AgentError(
+            Kind.CONFIGURATION,
+            "cannot learn who this host is: AWS_EC2_METADATA_DISABLED is true",
+            hint="unset it for zdd-agent",
+            value="AWS_EC2_METADATA_DISABLED",
+        )
+    if given := environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
+        return given.rstrip("/")
+    mode = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv4").lower()
+    if mode not in ("ipv4", "ipv6"):
+        raise AgentError(
+            Kind.CONFIGURATION,
+            f"cannot use AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE={mode!r}",
+            hint="IPv4 or IPv6",
+            value="AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+        )
+    return IPV6_ENDPOINT if mode == "ipv6" else IPV4_ENDPOINT
+
+
+class InstanceMetadata:
+    """Who this host is. Safe to use from any thread.
+
+    Args:
+        environ: where the endpoint is looked up, at the first call.
+        monotonic: seconds that never jump, for the token's age.
+        pause: sleeps between tries.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        monotonic: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._environ = environ
+        self._monotonic = monotonic
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._session: requests.Session | None = None
+        self._token: str | None = None
+        self._token_ends = 0.0
+        self._identity: Identity | None = None
+
+    def identity(self) -> Identity:
+        """Who this host is; asked once, since none of it changes while the instance runs.
+
+        Raises:
+            AgentError: METADATA_UNAVAILABLE, transient; CONFIGURATION from `endpoint`.
+        """
+        with self._lock:
+            if self._identity is None:
+                self._identity = self._ask_identity()
+            return self._identity
+
+    def get(self, path: str) -> str | None:
+        """The text under /latest/meta-data/, None where there is nothing (404).
+
+        Raises:
+            AgentError: METADATA_UNAVAILABLE, transient.
+        """
+        with self._lock:
+            return self._get(path)
+
+    def _ask_identity(self) -> Identity:
+        mac = self._must("mac")
+        interface = f"network/interfaces/macs/{mac}"
+        addresses: list[str] = []
+        for path in ("local-ipv4", f"{interface}/local-ipv4s", f"{interface}/ipv6s"):
+            addresses += (self._get(path) or "").split()
+        return Identity(
+            instance_id=self._must("instance-id"),
+            region=self._must("placement/region"),
+            zone=self._must("placement/availability-zone"),
+            vpc_id=self._must(f"{interface}/vpc-id"),
+            addresses=tuple(dict.fromkeys(addresses)),
+        )
+
+    def _must(self, path: str) -> str:
+        text = self._get(path)
+        if not text:
+            raise _unavailable(f"it has no {path}")
+        return text.strip()
+
+    def _get(self, path: str) -> str | None:
+        refused = False
+        while True:
+            headers = {"X-aws-ec2-metadata-token": self._fresh_token()}
+            answer = self._call("GET", f"/latest/meta-data/{path}", headers)
+            if answer.status_code == 200:
+                return answer.text
+            if answer.status_code == 404:
+                return None
+            if answer.status_code != 401 or refused:
+                raise _unavailable(f"{path} answered {answer.status_code}")
+            # The token was revoked or ran out early; one new one, and no more: a loop here would be throttled.
+            refused = True
+            self._token = None
+
+    def _fresh_token(self) -> str:
+        now = self._monotonic()
+        if self._token is None or now >= self._token_ends:
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_SECONDS)}
+            answer = self._call("PUT", "/latest/api/token", headers)
+            if answer.status_code != 200:
+                raise _unavailable(f"the token request answered {answer.status_code}")
+            self._token = answer.text
+            self._token_ends = now + TOKEN_TTL_SECONDS - TOKEN_MARGIN_SECONDS
+        return self._token
+
+    def _call(self, method: str, path: str, headers: dict[str, str]) -> requests.Response:
+        import requests  # noqa: PLC0415  6 MB that the daemon at rest does without
+
+        if self._session is None:
+            self._session = requests.Session()
+            self._session.trust_env = False  # a proxy must never see the token
+        url = endpoint(self._environ) + path
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                answer = self._session.request(
+                    method, url, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False
+                )
+            except requests.RequestException as error:
+                cause = type(error).__name__
+            else:
+                if answer.status_code < 500 and answer.status_code != 429:
+                    return answer
+                cause = f"it answered {answer.status_code}"
+            if pause is not None:
+                self._pause(pause)
+        raise _unavailable(cause)
+
+
+def _unavailable(cause: str) -> AgentError:
+    return AgentError(
+        Kind.METADATA_UNAVAILABLE,
+        f"cannot ask the instance metadata service: {cause}",
+        hint=_HINT,
+        transient=True,
+    )

@@ -1,0 +1,25 @@
+"""systemd, told over NOTIFY_SOCKET; without one every call does nothing.
+
+Source: sd_notify(3).
+"""
+
+from __future__ import annotations
+
+from systemd.daemon import notify
+
+
+class Systemd:
+    """Tells systemd that the daemon is ready, alive, or on its way out."""
+
+    def __init__(self) -> None:
+        self._ready = False
+
+    def alive(self, status: str) -> None:
+        """Feed the watchdog and show the status; the first call says READY."""
+        state = f"WATCHDOG=1\nSTATUS={status}"
+        notify(state if self._ready else f"READY=1\n{state}")
+        self._ready = True
+
+    def stopping(self) -> None:
+        """The daemon is on its way out."""
+        notify("STOPPING=1\nSTATUS=stopping")

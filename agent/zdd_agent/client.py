@@ -1,0 +1,115 @@
+"""The caller's side of the socket. Standard library only, and little of it: it is loaded at every command."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zdd_agent.errors import BY_WIRE, AgentError, Kind
+
+DEFAULT_SOCKET = "/run/zdd-agent/agent.sock"
+# Seconds in which a live agent accepts a connection.
+CONNECT_SECONDS = 1.0
+# Seconds for an answer: `status` may ask AWS, with its retries, before it answers.
+ANSWER_SECONDS = 60.0
+# Seconds that one long poll lasts.
+POLL_SECONDS = 25.0
+# Seconds for which an agent that restarts in the middle of an operation is waited for: it resumes the operation.
+RECONNECT_SECONDS = 30.0
+_RECONNECT_PAUSE_SECONDS = 0.2
+
+Json = dict[str, Any]
+
+
+class Client:
+    """Calls the agent at this socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def call(self, method: str, target: str, body: Json | None = None, extra: float = 0.0) -> Json:
+        """One request and its answer.
+
+        Args:
+            method: GET or POST.
+            target: the path, with its query.
+            body: sent as JSON.
+            extra: seconds that the answer may take beyond ANSWER_SECONDS, for long polls.
+
+        Raises:
+            AgentError: UNREACHABLE, FORBIDDEN, or whatever the agent answered.
+        """
+        raw = b"" if body is None else json.dumps(body).encode()
+        head = (
+            f"{method} {target} HTTP/1.1\r\nHost: zdd-agent\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
+        )
+        status, answer = self._exchange(head.encode() + raw, ANSWER_SECONDS + extra)
+        error = answer.get("error")
+        if status >= 400 and isinstance(error, dict) and "verb" not in answer:
+            kind = BY_WIRE.get(error.get("kind", ""), Kind.FAILED)
+            raise AgentError(kind, error["message"], hint=error.get("hint", ""), value=error.get("value"))
+        return answer
+
+    def follow(self, operation: Json, progress: Callable[[Json], None]) -> Json:
+        """Wait for the end of an operation; `progress` gets each event.
+
+        Raises:
+            AgentError: UNREACHABLE when the agent went away and did not come back in RECONNECT_SECONDS.
+        """
+        after = 0
+        while True:
+            operation = self._patiently(f"/v1/operations/{operation['id']}?wait={POLL_SECONDS:.0f}&after={after}")
+            for event in operation["events"]:
+                after = event["seq"]
+                progress(event)
+            if operation["outcome"] is not None:
+                return operation
+
+    def _patiently(self, target: str) -> Json:
+        give_up = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                return self.call("GET", target, extra=POLL_SECONDS)
+            except AgentError as error:
+                if error.kind is not Kind.UNREACHABLE or time.monotonic() > give_up:
+                    raise
+                time.sleep(_RECONNECT_PAUSE_SECONDS)
+
+    def _exchange(self, request: bytes, seconds: float) -> tuple[int, Json]:
+        received = b""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(CONNECT_SECONDS)
+                connection.connect(self._path)
+                connection.settimeout(seconds)
+                connection.sendall(request)
+                while chunk := connection.recv(65536):
+                    received += chunk
+        except PermissionError:
+            raise AgentError(
+                Kind.FORBIDDEN,
+                f"cannot reach the agent: this user may not use {self._path}",
+                hint="run it with sudo, or add the user to the group zdd-agent",
+            ) from None
+        except TimeoutError:
+            raise self._unreachable("it does not answer") from None
+        except OSError as error:
+            raise self._unreachable(error.strerror or str(error)) from None
+        head, _, body = received.partition(b"\r\n\r\n")
+        try:
+            status = int(head.split(None, 2)[1])
+            answer = json.loads(body)
+        except (IndexError, ValueError):
+            raise self._unreachable("it hung up in the middle of an answer") from None
+        return status, answer
+
+    def _unreachable(self, cause: str) -> AgentError:
+        return AgentError(
+            Kind.UNREACHABLE,
+            f"cannot reach the agent at {self._path}: {cause}",
+            hint="start it with `sudo systemctl start zdd-agent`, or see `journalctl -u zdd-agent`",
+        )

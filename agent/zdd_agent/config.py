@@ -1,0 +1,183 @@
+"""Settings: TOML files and ZDD_AGENT_* variables become one frozen value, or one exact complaint."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from zdd_agent.errors import AgentError, Kind, nearest
+
+DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
+PREFIX = "ZDD_AGENT_"
+# Variables of the command and of the file's place, not settings.
+_NOT_SETTINGS = frozenset({"ZDD_AGENT_CONFIG"})
+
+Seconds = Annotated[float, Field(gt=0, le=172_800)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Poll(_Table):
+    """How often AWS is asked while a target changes. The API budget belongs to the whole account."""
+
+    interval_seconds: Seconds = Field(10.0, description="seconds between two looks, more than 0")
+    jitter_seconds: Annotated[float, Field(ge=0, le=600)] = Field(
+        5.0, description="seconds drawn at random and added to each interval, 0 or more"
+    )
+
+
+class Timeouts(_Table):
+    """Spans after which an operation ends as timed out. Derived from the target groups when not given."""
+
+    drain_seconds: Seconds | None = Field(None, description="seconds, more than 0")
+    rejoin_seconds: Seconds | None = Field(None, description="seconds, more than 0")
+
+
+class Access(_Table):
+    """Who may read and who may operate, besides root and the agent's own user. Names or numbers."""
+
+    operator_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
+    operator_groups: tuple[str, ...] = Field(("zdd-agent",), description="a list of group names or numbers")
+    reader_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
+    reader_groups: tuple[str, ...] = Field((), description="a list of group names or numbers")
+
+
+class Settings(_Table):
+    """All settings. None is needed: without them the agent finds its own target groups."""
+
+    socket: Path = Field(Path("/run/zdd-agent/agent.sock"), description="an absolute path")
+    state_directory: Path = Field(Path("/var/lib/zdd-agent"), description="an absolute path")
+    target_groups: tuple[str, ...] = Field(
+        (), description="a list of target group names or ARNs; empty to search the VPC"
+    )
+    poll: Poll = Poll()
+    timeouts: Timeouts = Timeouts()
+    access: Access = Access()
+
+    @field_validator("socket", "state_directory")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("not an absolute path")
+        return value
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read the files, lay the variables over them, and check the whole.
+
+    `ZDD_AGENT_CONFIG` names another file than /etc/zdd-agent/config.toml; `conf.d/*.toml` beside it is read after
+    it, in the order of the names. `ZDD_AGENT_POLL__INTERVAL_SECONDS=5` sets `poll.interval_seconds`.
+
+    Raises:
+        AgentError: CONFIGURATION, with file, key, what was found and what is accepted.
+    """
+    main = Path(environ.get("ZDD_AGENT_CONFIG", str(DEFAULT_FILE)))
+    merged: dict[str, Any] = {}
+    origin: dict[tuple[str, ...], str] = {}
+    named = "ZDD_AGENT_CONFIG" in environ
+    files = ([main] if named or main.exists() else []) + sorted(main.parent.glob("conf.d/*.toml"))
+    for file in files:
+        _merge(merged, _read(file), str(file), origin, ())
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in _NOT_SETTINGS:
+            path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            _merge(merged, _nested(path, environ[name]), f"variable {name}", origin, ())
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise _complaint(error, origin) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AgentError(Kind.CONFIGURATION, f"cannot read {file}: {error}", hint="mend the file or its mode") from None
+    except tomllib.TOMLDecodeError as error:
+        raise AgentError(
+            Kind.CONFIGURATION, f"cannot read {file}: {error}", hint="see https://toml.io for the syntax"
+        ) from None
+
+
+def _merge(
+    into: dict[str, Any],
+    new: Mapping[str, Any],
+    source: str,
+    origin: dict[tuple[str, ...], str],
+    at: tuple[str, ...],
+) -> None:
+    for key, value in new.items():
+        origin[(*at, key)] = source
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, source, origin, (*at, key))
+        elif isinstance(value, dict):
+            into[key] = {}
+            _merge(into[key], value, source, origin, (*at, key))
+        else:
+            into[key] = value
+
+
+def _nested(path: tuple[str, ...], text: str) -> dict[str, Any]:
+    value: Any = text
+    if _is_list(path):
+        value = _toml(text) if text.lstrip().startswith("[") else [w.strip() for w in text.split(",") if w.strip()]
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _is_list(path: tuple[str, ...]) -> bool:
+    field = _field(path)
+    return field is not None and "list" in (field.description or "")
+
+
+def _field(path: tuple[str, ...]) -> Any:
+    table: type[BaseModel] = Settings
+    for key in path[:-1]:
+        inner = table.model_fields[key].annotation if key in table.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return None
+        table = inner
+    return table.model_fields.get(path[-1])
+
+
+def _known(path: tuple[str, ...]) -> list[str]:
+    field = _field(path) if path else None
+    table = field.annotation if field is not None else Settings
+    return sorted(table.model_fields)
+
+
+def _complaint(error: ValidationError, origin: Mapping[tuple[str, ...], str]) -> AgentError:
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = tuple(str(part) for part in fault["loc"])
+        keys = tuple(part for part in path if not part.isdigit() and not part.startswith("function-"))
+        source = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), "settings")
+        name = ".".join(keys)
+        if fault["type"] == "extra_forbidden":
+            known = _known(keys[:-1])
+            guess = nearest(keys[-1], known) or f"known here: {', '.join(known)}"
+            lines.append(f"{source}: unknown setting `{name}`: {guess}")
+            continue
+        field = _field(keys)
+        accepted = (field.description if field is not None else None) or "a table"
+        lines.append(f"{source}: `{name}` is {fault['input']!r}: accepted is {accepted}")
+    return AgentError(
+        Kind.CONFIGURATION,
+        "cannot use the settings: " + "; ".join(lines),
+        hint="mend them, then run `zdd-agent check-config`",
+        value=name,
+    )

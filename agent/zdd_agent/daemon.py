@@ -1,0 +1,148 @@
+"""The composition root: builds the real adapters, listens, and turns the loop until it is told to stop."""
+
+from __future__ import annotations
+
+import gc
+import grp
+import logging
+import os
+import pwd
+import random
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from zdd_agent import __version__
+from zdd_agent.access import Policy, numbers
+from zdd_agent.adapters.aws import Aws
+from zdd_agent.adapters.clock import SystemClock
+from zdd_agent.adapters.elbv2 import Elbv2
+from zdd_agent.adapters.imds import InstanceMetadata
+from zdd_agent.adapters.store import FileStore
+from zdd_agent.adapters.supervisor import Systemd
+from zdd_agent.config import Access, Settings, load
+from zdd_agent.errors import EXIT_OK, AgentError, Kind
+from zdd_agent.operation.ledger import Ledger, Timeouts
+from zdd_agent.operation.observer import Observer
+from zdd_agent.operation.runner import Pace, Runner
+from zdd_agent.operation.status import Reporter
+from zdd_agent.server import Api, error_response
+from zdd_agent.transport import Transport
+
+log = logging.getLogger("zdd_agent")
+
+# Seconds that answers under way get to leave when the daemon stops.
+GOODBYE_SECONDS = 2.0
+
+
+def serve() -> int:
+    """Run the daemon until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    settings = load(os.environ)
+    clock = SystemClock()
+    metadata = InstanceMetadata(os.environ)
+    aws = Elbv2(Aws(metadata).elbv2)
+    observer = Observer(aws, metadata, settings.target_groups)
+    store = FileStore(settings.state_directory)
+    supervisor = Systemd()
+    ledger = Ledger(store, clock, Timeouts(settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds))
+    runner = Runner(
+        ledger=ledger,
+        observer=observer,
+        aws=aws,
+        clock=clock,
+        supervisor=supervisor,
+        pace=Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds),
+        rng=random.Random(),  # noqa: S311  jitter, not a secret
+    )
+    reporter = Reporter(observer, metadata, clock, ledger.record, settings.poll.interval_seconds, store.notices)
+    api = Api(ledger, reporter, clock, _policy(settings.access))
+    listener = _listen(settings)
+    transport = Transport(listener, api.handle, error_response)
+
+    def stop(_signal: int, _frame: object) -> None:
+        runner.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    # What was built so far stays for good: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
+    transport.start()
+    log.info("zdd-agent %s listens on %s", __version__, settings.socket)
+    runner.run()
+    supervisor.stopping()
+    transport.close(GOODBYE_SECONDS)
+    log.info("stopped")
+    return EXIT_OK
+
+
+def check_config() -> Settings:
+    """The settings as the daemon would use them. Raises AgentError CONFIGURATION."""
+    return load(os.environ)
+
+
+def _policy(access: Access) -> Policy:
+    def user(name: str) -> int:
+        return pwd.getpwnam(name).pw_uid
+
+    def group(name: str) -> int:
+        return grp.getgrnam(name).gr_gid
+
+    operators, no_user = numbers(access.operator_users, user)
+    operator_groups, no_group = numbers(access.operator_groups, group)
+    readers, no_reader = numbers(access.reader_users, user)
+    reader_groups, no_reader_group = numbers(access.reader_groups, group)
+    for name in (*no_user, *no_group, *no_reader, *no_reader_group):
+        log.warning("no user or group %r on this host: nobody gets access through that name", name)
+    return Policy(operators | {0, os.geteuid()}, operator_groups, readers, reader_groups)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    path = settings.socket
+    try:
+        _remove_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o117)  # 0660 from the first moment, without a gap before a chmod
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        _give_to_group(path)
+        listener.listen(128)
+    except OSError as error:
+        raise AgentError(
+            Kind.CONFIGURATION,
+            f"cannot listen on {path}: {error.strerror or error}",
+            hint="set `socket` to a path in a folder that the agent may write",
+            value="socket",
+        ) from None
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody serves. Two daemons on one state folder would undo each other's work."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise AgentError(
+        Kind.CONFIGURATION,
+        f"cannot listen on {path}: another zdd-agent serves it",
+        hint="stop that one first",
+        value="socket",
+    )
+
+
+def _give_to_group(path: Path) -> None:
+    try:
+        gid = grp.getgrnam("zdd-agent").gr_gid
+    except KeyError:
+        return
+    if os.geteuid() == 0 or gid in os.getgroups():
+        os.chown(path, -1, gid)

@@ -1,0 +1,123 @@
+"""Where the host stands, for whoever asks; and what an operation would do, without doing it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zdd_agent.errors import AgentError
+from zdd_agent.model import (
+    Identity,
+    Membership,
+    Observation,
+    Outcome,
+    Posture,
+    Record,
+    State,
+    Target,
+    Verb,
+)
+from zdd_agent.operation.observer import Observer
+from zdd_agent.ports import Clock, Metadata
+
+# Seconds for which a membership found for `status` is believed; a drain always finds it afresh.
+MEMBERSHIP_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `status` shows. `warnings` are whole sentences."""
+
+    posture: Posture
+    identity: Identity | None
+    membership: Membership
+    seen: Observation | None
+    record: Record
+    now: float
+    warnings: tuple[str, ...]
+
+
+def posture(record: Record, membership: Membership, seen: Observation | None) -> Posture:
+    """Where the host stands, from what is on disk and what AWS said last."""
+    operation = record.operation
+    if operation is not None and operation.outcome is None:
+        return Posture.DRAINING if operation.verb is Verb.DRAIN else Posture.REJOINING
+    if seen is not None and membership.targets and _all(State.HEALTHY, membership, seen):
+        return Posture.IN_SERVICE
+    if record.out_since is not None:
+        last_drain_done = (
+            operation is not None and operation.verb is Verb.DRAIN and operation.outcome is Outcome.SUCCEEDED
+        )
+        gone = seen is not None and all(seen.of(t) is None for t in membership.targets)
+        return Posture.DRAINED if gone or (seen is None and last_drain_done) else Posture.OUT_OF_SERVICE
+    return Posture.UNKNOWN if seen is None else Posture.OUT_OF_SERVICE
+
+
+class Reporter:
+    """Answers `status` and dry runs. Asks AWS at most once in `poll_seconds`, however many callers there are."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        metadata: Metadata,
+        clock: Clock,
+        record: Callable[[], Record],
+        poll_seconds: float,
+        notices: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._observer = observer
+        self._metadata = metadata
+        self._clock = clock
+        self._record = record
+        self._poll_seconds = poll_seconds
+        self._notices = notices
+        self._refreshing = threading.Lock()
+        self._found_at = float("-inf")
+
+    def snapshot(self) -> Snapshot:
+        """The host's posture and targets; an outside thing that fails becomes a warning, never an error."""
+        warnings: list[str] = []
+        identity = None
+        try:
+            identity = self._metadata.identity()
+            with self._refreshing:
+                self._refresh()
+        except AgentError as error:
+            warnings.append(error.message + (f" ({error.hint})" if error.hint else ""))
+        record = self._record()
+        latest = self._observer.latest()
+        membership, seen = latest if latest is not None else (record.membership or Membership(), None)
+        where = posture(record, membership, None if warnings else seen)
+        return Snapshot(where, identity, membership, seen, record, self._clock.now(), (*self._notices(), *warnings))
+
+    def plan(self, verb: Verb) -> tuple[Target, ...]:
+        """The targets that this operation would deregister or register now. Changes nothing."""
+        record = self._record()
+        old = record.membership if record.out_since is not None else None
+        membership, seen = self._observer.discover(verb, old, self._clock.now(), self._poll_seconds)
+        if verb is Verb.REJOIN:
+            return tuple(t for t in membership.targets if (h := seen.of(t)) is None or h.state is not State.HEALTHY)
+        return tuple(t for t in membership.targets if (h := seen.of(t)) and h.state is not State.DRAINING)
+
+    def _refresh(self) -> None:
+        now = self._clock.now()
+        record = self._record()
+        operating = record.operation is not None and record.operation.outcome is None
+        latest = self._observer.latest()
+        if latest is not None and (operating or now - latest[1].seen_at < self._poll_seconds):
+            return
+        if operating:
+            return
+        known = record.membership if record.out_since is not None else None
+        if known is None and latest is not None and now - self._found_at < MEMBERSHIP_SECONDS:
+            known = latest[0]
+        if known is not None and known.targets:
+            self._observer.look(known, now, self._poll_seconds)
+        else:
+            self._observer.discover(Verb.DRAIN, None, now, self._poll_seconds)
+            self._found_at = now
+
+
+def _all(state: State, membership: Membership, seen: Observation) -> bool:
+    return all((h := seen.of(t)) is not None and h.state is state for t in membership.targets)

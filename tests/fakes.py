@@ -1,0 +1,198 @@
+"""One hand-written fake for each port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model import (
+    BalancerKind,
+    HealthCheck,
+    Identity,
+    Record,
+    State,
+    Target,
+    TargetGroup,
+    TargetHealth,
+)
+
+VPC = "vpc-1"
+ME = Identity("i-me", "eu-west-1", "eu-west-1a", VPC, ("10.0.0.1", "fd00::1"))
+START = 1_000_000.0
+
+
+def arn(name: str) -> str:
+    return f"arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/{name}/0123456789abcdef"
+
+
+def group(name: str = "web", **changed: object) -> TargetGroup:
+    plain = TargetGroup(
+        arn=arn(name),
+        name=name,
+        kind=BalancerKind.APPLICATION,
+        target_type="instance",
+        protocol="HTTP",
+        port=8080,
+        vpc_id=VPC,
+        deregistration_delay=300.0,
+        health_check=HealthCheck("HTTP", "traffic-port", "/healthz", 10.0, 5.0, 2, "200"),
+    )
+    return replace(plain, **changed)  # type: ignore[arg-type]  a test names the fields it needs
+
+
+class FakeClock:
+    """Time that passes only in `wait`; `at` schedules what happens meanwhile."""
+
+    def __init__(self) -> None:
+        self.time = START
+        self._plans: list[tuple[float, Callable[[], None]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def at(self, moment: float, happens: Callable[[], None]) -> None:
+        self._plans.append((moment, happens))
+
+    def wait(self, wake: Event, seconds: float) -> None:
+        end = self.time + seconds
+        while not wake.is_set():
+            due = sorted((p for p in self._plans if p[0] <= end), key=lambda p: p[0])
+            if not due:
+                self.time = end
+                return
+            self._plans.remove(due[0])
+            self.time = max(self.time, due[0][0])
+            due[0][1]()
+
+
+@dataclass
+class FakeMetadata:
+    who: Identity = ME
+    errors: list[AgentError] = field(default_factory=list)
+
+    def identity(self) -> Identity:
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.who
+
+
+@dataclass
+class FakeStore:
+    """Keeps every version that was written."""
+
+    written: list[Record] = field(default_factory=list)
+    errors: list[AgentError] = field(default_factory=list)
+
+    def read(self) -> Record:
+        return self.written[-1] if self.written else Record()
+
+    def write(self, record: Record) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.written.append(record)
+
+
+@dataclass
+class FakeSupervisor:
+    said: list[str] = field(default_factory=list)
+
+    def alive(self, status: str) -> None:
+        self.said.append(status)
+
+
+class FakeAws:
+    """Target groups that drain for their whole delay and warm for `warm_seconds`, in the fake clock's time."""
+
+    def __init__(self, clock: FakeClock, groups: Sequence[TargetGroup]) -> None:
+        self.clock = clock
+        self.groups = {g.arn: g for g in groups}
+        self.warm_seconds = 12.0
+        self.calls: list[str] = []
+        self.errors: dict[str, list[AgentError]] = {}
+        self.errors_after: dict[str, list[AgentError]] = {}
+        # (group, id, port) → (zone, healthy from, unhealthy reason, gone from)
+        self._targets: dict[tuple[str, str, int], tuple[str | None, float, str, float | None]] = {}
+
+    def put(self, name: str, target_id: str = "i-me", port: int = 8080, *, zone: str | None = None) -> Target:
+        """A healthy target."""
+        self._targets[arn(name), target_id, port] = (zone, 0.0, "", None)
+        return Target(arn(name), target_id, port, zone)
+
+    def break_target(self, target: Target, reason: str) -> None:
+        zone, healthy, _, gone = self._targets[target.group, target.id, target.port]
+        self._targets[target.group, target.id, target.port] = (zone, healthy, reason, gone)
+
+    def registered(self) -> set[tuple[str, str, int]]:
+        """What is registered now, draining targets not counted."""
+        return {key for key, value in self._targets.items() if value[3] is None}
+
+    def zone(self, target: Target) -> str | None:
+        return self._targets[target.group, target.id, target.port][0]
+
+    def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
+        self._called("DescribeTargetGroups")
+        found = tuple(g for g in self.groups.values() if g.name in names or g.arn in names)
+        if len(found) < len(names):
+            raise AgentError(Kind.TARGET_GROUP_NOT_FOUND, "cannot find a group")
+        return found
+
+    def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
+        self._called("DescribeTargetGroups")
+        return tuple(replace(g, deregistration_delay=-1.0) for g in self.groups.values() if g.vpc_id == vpc_id)
+
+    def with_delay(self, asked: TargetGroup) -> TargetGroup:
+        self._called("DescribeTargetGroupAttributes")
+        return replace(asked, deregistration_delay=self.groups[asked.arn].deregistration_delay)
+
+    def health(self, asked: str) -> tuple[TargetHealth, ...]:
+        self._called("DescribeTargetHealth")
+        self._must_exist(asked)
+        now = self.clock.now()
+        found = []
+        for (group_arn, target_id, port), (zone, healthy, broken, gone) in self._targets.items():
+            if group_arn != asked or (gone is not None and now >= gone):
+                continue
+            state, reason = State.HEALTHY, ""
+            if gone is not None:
+                state, reason = State.DRAINING, "Target.DeregistrationInProgress"
+            elif now < healthy:
+                state, reason = State.INITIAL, "Elb.RegistrationInProgress"
+            elif broken:
+                state, reason = State.UNHEALTHY, broken
+            found.append(TargetHealth(Target(group_arn, target_id, port, zone), state, reason))
+        return tuple(found)
+
+    def register(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
+        self._called("RegisterTargets")
+        self._must_exist(asked.arn)
+        for target in targets:
+            key = (target.group, target.id, target.port)
+            old = self._targets.get(key)
+            if old is None or old[3] is not None:
+                self._targets[key] = (target.zone, self.clock.now() + self.warm_seconds, old[2] if old else "", None)
+        self._answered("RegisterTargets")
+
+    def deregister(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
+        self._called("DeregisterTargets")
+        for target in targets:
+            key = (target.group, target.id, target.port)
+            if key in self._targets and self._targets[key][3] is None:
+                zone, healthy, broken, _ = self._targets[key]
+                gone = self.clock.now() + self.groups[asked.arn].deregistration_delay
+                self._targets[key] = (zone, healthy, broken, gone)
+        self._answered("DeregisterTargets")
+
+    def _called(self, action: str) -> None:
+        self.calls.append(action)
+        if self.errors.get(action):
+            raise self.errors[action].pop(0)
+
+    def _answered(self, action: str) -> None:
+        if self.errors_after.get(action):
+            raise self.errors_after[action].pop(0)
+
+    def _must_exist(self, asked: str) -> None:
+        if asked not in self.groups:
+            raise AgentError(Kind.TARGET_GROUP_NOT_FOUND, f"cannot find {asked}")
