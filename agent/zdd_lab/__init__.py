@@ -1,0 +1,1 @@
+"""zdd-lab: an AWS for one machine, on loopback: control plane, instance metadata, and a load balancer."""

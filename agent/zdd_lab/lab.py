@@ -1,0 +1,195 @@
+"""The lab as a whole: an AWS for one machine, built on entry and gone on exit."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+from aiohttp import web
+
+from zdd_lab import control, leash
+from zdd_lab.account import ZONES, Front, Premises, create_front, create_instance, create_premises
+from zdd_lab.elb import Elb
+from zdd_lab.endpoint import Client, Endpoint
+from zdd_lab.faults import FaultTable
+from zdd_lab.host import Host
+from zdd_lab.moto_child import MotoChild
+from zdd_lab.plane import Plane
+from zdd_lab.profile import FAST, Profile
+from zdd_lab.registration import TargetSpec
+from zdd_lab.serving import serve
+from zdd_lab.topology import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
+from zdd_lab.world import NodePlace
+
+ENDPOINT_PORT = 4566
+CONTROL_PORT = 4567
+MOTO_PORT = 4568
+APP_PORT = 8080  # of the hosts' apps, and of the load balancer's listener
+PERSON_KEY = "AKIAZDDLABPERSON0000"  # made up
+_MAX_HOSTS = 100
+
+# Last byte of each node's address. A node serves every load balancer of its kind.
+_NODES = {"a": (2, "a", "application"), "b": (3, "b", "application")} | {
+    "nlb-a": (4, "a", "network"),
+    "nlb-b": (5, "b", "network"),
+}
+
+
+class Lab:
+    """An AWS on loopback: `async with Lab(hosts=2) as lab:`.
+
+    Args:
+        prefix: the first three bytes of every address; two labs at once need two.
+        state_folder: kept afterwards; without it a temporary one, which goes with the lab.
+        agents: spawn `zdd-agent serve` on each host.
+        seed: of the lags, so that a run can be repeated.
+        wait_healthy: on entry, wait until every host is healthy in the target group `web`.
+        app_arguments: further arguments of every app (`python -m zdd_lab.app --help`).
+    """
+
+    def __init__(
+        self,
+        *,
+        prefix: str = "127.77.0",
+        profile: Profile = FAST,
+        hosts: int = 2,
+        state_folder: Path | None = None,
+        agents: bool = True,
+        seed: int | None = None,
+        wait_healthy: bool = True,
+        app_arguments: Sequence[str] = (),
+    ) -> None:
+        if not prefix.startswith("127.") or not 0 <= hosts <= _MAX_HOSTS:
+            raise ValueError(f"cannot build a lab on {prefix} with {hosts} hosts: loopback, 0 to {_MAX_HOSTS}")
+        self.prefix, self.profile = prefix, profile
+        self.endpoint_url = f"http://{prefix}.1:{ENDPOINT_PORT}"
+        self.control_url = f"http://{prefix}.1:{CONTROL_PORT}"
+        self.urls = [f"http://{prefix}.{last}:{APP_PORT}" for last, _, kind in _NODES.values() if kind == "application"]
+        self.hosts: list[Host] = []
+        self.faults = FaultTable()
+        self.front: Front
+        self.premises: Premises
+        self.endpoint: Endpoint
+        self.plane: Plane
+        self.app_arguments = tuple(app_arguments)
+        self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
+        self._kept_folder = state_folder
+        self.folder = state_folder or Path()
+        self._rng = Random(seed)
+        self._ends = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._build()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End every process and server of the lab."""
+        await self._ends.aclose()
+
+    def settings(self, host: Host | None = None) -> dict[str, str]:
+        """Variables for real clients: on a host, with its role and agent; otherwise a person's, with keys."""
+        region = {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+        if host is not None:
+            return host.settings() | region
+        return region | {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": PERSON_KEY,
+            "AWS_SECRET_ACCESS_KEY": MADE_UP_SECRET,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def env(self, host: Host | None = None) -> dict[str, str]:
+        """A whole environment for a real client's process: this one's, with `settings` and no other ones."""
+        return leash.bare_environment() | self.settings(host)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client with the person's keys. It blocks: use it from another thread than the lab's."""
+        session = boto3.session.Session(PERSON_KEY, MADE_UP_SECRET, region_name=REGION)
+        return session.client(service, endpoint_url=self.endpoint_url, config=CLIENT_CONFIG)  # type: ignore[call-overload]
+
+    def state(self) -> dict[str, Any]:
+        """What the control API's GET /state answers."""
+        return control.state(self)
+
+    async def wait_until_healthy(self, timeout: float = 120.0) -> None:  # noqa: ASYNC109  # a plain span, as in tests
+        """Wait until every registered target of the group `web` is healthy.
+
+        Raises:
+            TimeoutError: it takes longer.
+        """
+        async with asyncio.timeout(timeout):
+            while any(  # noqa: ASYNC110  # health has no event: it is asked for, as by a client
+                one["state"] != "healthy" for one in control.targets(self, self.front.group)
+            ):
+                await asyncio.sleep(0.05)
+
+    async def apply_zone_faults(self) -> None:
+        await self.plane.set_zones_down(self.faults.zones_down())
+
+    async def _build(self) -> None:
+        self._make_folder()
+        moto = MotoChild(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
+        self._ends.push_async_callback(moto.stop)
+        _, reader = await asyncio.gather(moto.start(), asyncio.to_thread(TopologyReader, moto.url))
+        places = {name: NodePlace(ZONES[zone], kind) for name, (_, zone, kind) in _NODES.items()}
+        addresses = {name: f"{self.prefix}.{last}" for name, (last, _, _) in _NODES.items()}
+        elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
+        self.plane = Plane(elb, reader, addresses)
+        self._ends.push_async_callback(self.plane.close)
+        await asyncio.to_thread(self._furnish, reader)
+        clients = {host.identity.access_key: Client(host.name, host.identity.role_arn) for host in self.hosts}
+        clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
+        self.endpoint = Endpoint(elb, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
+        await self._serve(self.endpoint.application(), ENDPOINT_PORT)
+        await self._serve(control.application(self), CONTROL_PORT)
+        await self.plane.refresh()
+        self.plane.start()
+        async with asyncio.TaskGroup() as opening:
+            for host in self.hosts:
+                self._ends.push_async_callback(host.close)
+                opening.create_task(self._open(host))
+        if self._wait_healthy:
+            await self.wait_until_healthy()
+
+    def _make_folder(self) -> None:
+        self.folder = self._kept_folder or Path(tempfile.mkdtemp(prefix="zdd-lab-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._kept_folder is None:
+            self._ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
+
+    async def _serve(self, app: web.Application, port: int) -> None:
+        server = await serve(app, f"{self.prefix}.1", port)
+        self._ends.push_async_callback(server.cleanup)
+
+    def _furnish(self, reader: TopologyReader) -> None:
+        self.premises = create_premises(reader, self.prefix)
+        self.front = create_front(reader, self.premises, self.profile, APP_PORT)
+        for number in range(1, self._host_count + 1):
+            identity = create_instance(reader, self.premises, self.prefix, number)
+            folder = self.folder / identity.host
+            self.hosts.append(Host(identity, folder, self.endpoint_url, self.faults, APP_PORT))
+
+    async def _open(self, host: Host) -> None:
+        await host.open(self.profile.check_scale)
+        await host.start_app("v1", self.app_arguments)
+        spec = TargetSpec(host.identity.instance_id, APP_PORT)
+        self.plane.elb.register(self.front.group, [spec], time.monotonic())
+        self.plane.wake()
+        if self._agents:
+            await host.start_agent()

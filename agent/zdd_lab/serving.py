@@ -1,0 +1,33 @@
+"""Starts and stops the lab's small HTTP servers."""
+
+import asyncio
+import contextlib
+
+from aiohttp import web
+
+_GRACE = 0.2  # s for requests under way when the lab stops; faults without an answer would hold it for minutes
+
+
+async def serve(app: web.Application, address: str, port: int) -> web.AppRunner:
+    """Serve on one address; `cleanup()` of what it returns stops it.
+
+    Raises:
+        OSError: the address is taken.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
+
+
+async def listens(address: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    with contextlib.suppress(OSError):
+        _, writer = await asyncio.open_connection(address, port)
+        writer.close()
+        return True
+    return False
