@@ -7,16 +7,8 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import (
-    BalancerKind,
-    HealthCheck,
-    Identity,
-    Record,
-    State,
-    Target,
-    TargetGroup,
-    TargetHealth,
-)
+from zdd_agent.model import ProbeResult, Record
+from zdd_agent.targets import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
 
 VPC = "vpc-1"
 ME = Identity("i-me", "eu-west-1", "eu-west-1a", VPC, ("10.0.0.1", "fd00::1"))
@@ -71,6 +63,12 @@ class FakeClock:
 class FakeMetadata:
     who: Identity = ME
     errors: list[AgentError] = field(default_factory=list)
+    no_role: AgentError | None = None
+
+    def role(self) -> str:
+        if self.no_role is not None:
+            raise self.no_role
+        return "arn:aws:iam::123456789012:instance-profile/zdd"
 
     def identity(self) -> Identity:
         if self.errors:
@@ -95,6 +93,30 @@ class FakeStore:
 
 
 @dataclass
+class FakeInstances:
+    """Every instance is in this host's zone, but for those named."""
+
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def zones(self, instance_ids: Sequence[str]) -> dict[str, str]:
+        self.asked += instance_ids
+        return {name: self.elsewhere.get(name, ME.zone) for name in instance_ids}
+
+
+@dataclass
+class FakeProber:
+    """The app: passes unless `said` holds what it answers instead."""
+
+    said: str = ""
+    asked: int = 0
+
+    def check(self, group: TargetGroup, target: Target) -> ProbeResult:
+        self.asked += 1
+        return ProbeResult(target, not self.said, self.said or "GET /healthz on port 8080 answered 200")
+
+
+@dataclass
 class FakeSupervisor:
     said: list[str] = field(default_factory=list)
 
@@ -110,6 +132,7 @@ class FakeAws:
         self.groups = {g.arn: g for g in groups}
         self.warm_seconds = 12.0
         self.calls: list[str] = []
+        self.skew: float | None = 0.4
         self.errors: dict[str, list[AgentError]] = {}
         self.errors_after: dict[str, list[AgentError]] = {}
         # (group, id, port) → (zone, healthy from, unhealthy reason, gone from)
@@ -119,6 +142,10 @@ class FakeAws:
         """A healthy target."""
         self._targets[arn(name), target_id, port] = (zone, 0.0, "", None)
         return Target(arn(name), target_id, port, zone)
+
+    def put_sibling(self, name: str, target_id: str = "i-other") -> Target:
+        """Another host in the group, healthy."""
+        return self.put(name, target_id)
 
     def break_target(self, target: Target, reason: str) -> None:
         zone, healthy, _, gone = self._targets[target.group, target.id, target.port]
@@ -140,11 +167,14 @@ class FakeAws:
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         self._called("DescribeTargetGroups")
-        return tuple(replace(g, deregistration_delay=-1.0) for g in self.groups.values() if g.vpc_id == vpc_id)
+        return tuple(
+            replace(g, deregistration_delay=-1.0, cross_zone=True) for g in self.groups.values() if g.vpc_id == vpc_id
+        )
 
-    def with_delay(self, asked: TargetGroup) -> TargetGroup:
+    def with_attributes(self, asked: TargetGroup) -> TargetGroup:
         self._called("DescribeTargetGroupAttributes")
-        return replace(asked, deregistration_delay=self.groups[asked.arn].deregistration_delay)
+        known = self.groups[asked.arn]
+        return replace(asked, deregistration_delay=known.deregistration_delay, cross_zone=known.cross_zone)
 
     def health(self, asked: str) -> tuple[TargetHealth, ...]:
         self._called("DescribeTargetHealth")
@@ -183,6 +213,14 @@ class FakeAws:
                 gone = self.clock.now() + self.groups[asked.arn].deregistration_delay
                 self._targets[key] = (zone, healthy, broken, gone)
         self._answered("DeregisterTargets")
+
+    def may_change(self, asked: TargetGroup, unregistered: Target) -> None:
+        assert (unregistered.group, unregistered.id, unregistered.port) not in self._targets
+        self._called("RegisterTargets")
+        self._called("DeregisterTargets")
+
+    def clock_skew(self) -> float | None:
+        return self.skew
 
     def _called(self, action: str) -> None:
         self.calls.append(action)

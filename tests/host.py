@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
-from fakes import FakeAws, FakeClock, FakeMetadata, FakeStore, FakeSupervisor
-
-from zdd_agent.model import Operation, Outcome, Posture, Record, Request, TargetGroup, Verb
+from fakes import ME, FakeAws, FakeClock, FakeInstances, FakeMetadata, FakeProber, FakeStore, FakeSupervisor
+from zdd_agent.model import Check, Operation, Outcome, Posture, Record, Request, Verb
 from zdd_agent.operation.ledger import Ledger, Timeouts
 from zdd_agent.operation.observer import Observer
 from zdd_agent.operation.runner import Pace, Runner
 from zdd_agent.operation.status import Reporter, Snapshot
+from zdd_agent.targets import Floor, Identity, TargetGroup
 
 # Turns of the loop after which a test gives up: a drain of 300 s takes about 80.
 MANY_TURNS = 20_000
@@ -19,10 +19,21 @@ MANY_TURNS = 20_000
 class Host:
     """One host. `restart` builds the daemon anew over what is on disk."""
 
-    def __init__(self, *groups: TargetGroup, names: tuple[str, ...] = (), timeouts: Timeouts | None = None) -> None:
-        self.clock = FakeClock()
-        self.aws = FakeAws(self.clock, groups)
-        self.metadata = FakeMetadata()
+    def __init__(
+        self,
+        *groups: TargetGroup,
+        names: tuple[str, ...] = (),
+        timeouts: Timeouts | None = None,
+        floor: Floor | None = None,
+        aws: FakeAws | None = None,
+        who: Identity = ME,
+    ) -> None:
+        self.clock = aws.clock if aws is not None else FakeClock()
+        self.aws = aws if aws is not None else FakeAws(self.clock, groups)
+        self.instances = FakeInstances()
+        self.prober = FakeProber()
+        self.floor = floor if floor is not None else Floor()
+        self.metadata = FakeMetadata(who)
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
         self._names = names
@@ -31,23 +42,29 @@ class Host:
 
     def restart(self) -> None:
         self.ledger = Ledger(self.store, self.clock, self._timeouts)
-        self.observer = Observer(self.aws, self.metadata, self._names)
+        self.observer = Observer(self.aws, self.instances, self.metadata, self._names)
         self.runner = Runner(
             ledger=self.ledger,
             observer=self.observer,
             aws=self.aws,
+            prober=self.prober,
             clock=self.clock,
             supervisor=self.supervisor,
-            pace=Pace(10.0, 5.0),
+            pace=Pace(10.0, 5.0, 1.0),
+            floor=self.floor,
             rng=random.Random(1),
         )
 
-    def begin(self, verb: Verb, timeout: float | None = None) -> Operation:
-        return self.ledger.begin(Request(verb, 0, timeout))
+    def begin(
+        self, verb: Verb, timeout: float | None = None, *, force: tuple[Check, ...] = (), wait: float = 0.0
+    ) -> Operation:
+        return self.ledger.begin(Request(verb, 0, timeout, force=force, wait=wait))
 
-    def do(self, verb: Verb, timeout: float | None = None) -> Operation:
+    def do(
+        self, verb: Verb, timeout: float | None = None, *, force: tuple[Check, ...] = (), wait: float = 0.0
+    ) -> Operation:
         """Start the operation and run it to its end."""
-        self.begin(verb, timeout)
+        self.begin(verb, timeout, force=force, wait=wait)
         return self.finish()
 
     def turn(self) -> None:
@@ -72,7 +89,19 @@ class Host:
         return self.ledger.record()
 
     def status(self) -> Snapshot:
-        return Reporter(self.observer, self.metadata, self.clock, self.ledger.record, 10.0, tuple).snapshot()
+        return self.reporter().snapshot()
+
+    def reporter(self) -> Reporter:
+        return Reporter(
+            observer=self.observer,
+            metadata=self.metadata,
+            clock=self.clock,
+            record=self.ledger.record,
+            notices=tuple,
+            poll_seconds=10.0,
+            drained_warning_seconds=3600.0,
+            floor=self.floor,
+        )
 
     def posture(self) -> Posture:
         return self.status().posture

@@ -2,97 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
-from zdd_agent import __version__
-from zdd_agent.client import DEFAULT_SOCKET, Client, Json
-from zdd_agent.errors import EXIT_INTERRUPTED, EXIT_OK, AgentError, Kind, exit_code, nearest
-from zdd_agent.progress import Progress, plain
-
-_EPILOG = """\
-exit codes:
-  0 done, or already so        5 the agent cannot be reached
-  1 failed                     6 AWS refused: credentials or permissions
-  2 usage or configuration     7 another operation is under way
-  3 timed out                  8 this user may not operate the agent
-  4 refused: retry later     130 interrupted: the operation goes on
-"""
-_VERBS = {"drain": "drain this host", "rejoin": "put this host back"}
+from zdd_agent.arguments import parser
+from zdd_agent.client import Client, Json
+from zdd_agent.errors import EXIT_INTERRUPTED, EXIT_OK, AgentError, Kind, exit_code
+from zdd_agent.terminal import plain, span
 
 
-class _Parser(argparse.ArgumentParser):
-    """Ends with exit 2 and names the nearest word that would have been right."""
-
-    def error(self, message: str) -> NoReturn:
-        hint = ""
-        if "unrecognized arguments: " in message:
-            word = message.split(": ", 1)[1].split(maxsplit=1)[0]
-            hint = nearest(word.split("=")[0], [o for a in self._actions for o in a.option_strings])
-        elif "invalid choice: " in message:
-            word = message.split("invalid choice: ", 1)[1].split("'")[1]
-            hint = nearest(word, [name for a in self._actions for name in a.choices or ()])
-        fail(Kind.USAGE, f"cannot read the command: {message}", hint or f"see `{self.prog} --help`")
-        raise SystemExit(Kind.USAGE.exit_code)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    common = _Parser(add_help=False, allow_abbrev=False)
-    common.add_argument("--json", action="store_true", help="print the result as JSON")
-    common.add_argument(
-        "--socket",
-        default=os.environ.get("ZDD_AGENT_SOCKET", DEFAULT_SOCKET),
-        help="the agent's socket (default: $ZDD_AGENT_SOCKET or %(default)s)",
-    )
-    asking = _Parser(add_help=False, allow_abbrev=False)
-    asking.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="end as timed out after so long (default: derived from the target groups)",
-    )
-    asking.add_argument("--reason", default="", help="text for the log")
-    top = _Parser(
-        prog="zdd-agent",
-        description="Take this EC2 host out of its load balancer and put it back, without losing a request.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"zdd-agent {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-
-    def add(name: str, text: str, *parents: _Parser) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, parents=parents, allow_abbrev=False)
-
-    for verb, text in _VERBS.items():
-        command = add(verb, text, common, asking)
-        command.add_argument("--detach", action="store_true", help="start it and do not wait")
-        command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    add("status", "show where this host stands", common)
-    add("watch", "follow the operation under way to its end", common)
-    add("cancel", "stop the operation under way where it is", common)
-    run = add("run", "drain, run a command, rejoin; a command that fails leaves the host out", common, asking)
-    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
-    add("check-config", "check the settings and print them", common)
-    add("serve", "be the agent (systemd starts this)", common)
-    return top
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Carry out a command that talks to the agent; answers the exit code."""
-    commands: dict[str, Callable[[argparse.Namespace, Client], int]] = {
+    commands: dict[str, Callable[[Namespace, Client], int]] = {
         "drain": _operate,
         "rejoin": _operate,
         "status": _status,
         "watch": _watch,
         "cancel": _cancel,
+        "doctor": _doctor,
         "run": _run,
     }
     return commands[arguments.command](arguments, Client(arguments.socket))
@@ -106,10 +37,20 @@ def fail(kind: Kind, message: str, hint: str = "") -> int:
     return kind.exit_code
 
 
-def _operate(arguments: argparse.Namespace, client: Client) -> int:
+def _interrupted(what_next: str) -> int:
+    """Say after a Ctrl-C how to go on; answers the exit code."""
+    print(plain(f"interrupted: {what_next}"), file=sys.stderr)
+    return EXIT_INTERRUPTED
+
+
+def _operate(arguments: Namespace, client: Client) -> int:
     body: Json = {"reason": arguments.reason}
     if arguments.timeout is not None:
         body["timeout"] = arguments.timeout
+    if force := getattr(arguments, "force", []):
+        body["force"] = force
+    if arguments.command == "drain" and arguments.wait:
+        body["retry_seconds"] = arguments.wait
     if getattr(arguments, "dry_run", False):
         return _plan(arguments, client.call("POST", f"/v1/{arguments.command}", {**body, "dry_run": True}))
     operation = client.call("POST", f"/v1/{arguments.command}", body)
@@ -119,49 +60,50 @@ def _operate(arguments: argparse.Namespace, client: Client) -> int:
     return _follow(arguments, client, operation)
 
 
-def _follow(arguments: argparse.Namespace, client: Client, operation: Json) -> int:
+def _follow(arguments: Namespace, client: Client, operation: Json) -> int:
+    from zdd_agent.progress import Progress  # noqa: PLC0415  `status` does without
+
     try:
         with Progress(operation["verb"], sys.stderr) as progress:
             operation = client.follow(operation, progress.show)
     except KeyboardInterrupt:
-        print(
-            f"interrupted: the {operation['verb']} goes on; "
-            "follow it with `zdd-agent watch`, stop it with `zdd-agent cancel`",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
+        verb = operation["verb"]
+        return _interrupted(f"the {verb} goes on; follow it with `zdd-agent watch`, stop it with `zdd-agent cancel`")
     error = operation["error"]
     if error is None:
         _print(arguments, operation, operation["message"])
         return EXIT_OK
     if arguments.json:
-        print(json.dumps(operation))
+        _say(json.dumps(operation))
     fail(Kind.FAILED, error["message"], error["hint"])
     return exit_code(error["kind"])
 
 
-def _plan(arguments: argparse.Namespace, plan: Json) -> int:
+def _plan(arguments: Namespace, plan: Json) -> int:
     does = "deregister" if plan["verb"] == "drain" else "register"
     names = [f"{t['target_group']} {t['id']}:{t['port']}" for t in plan["targets"]]
     _print(arguments, plan, f"would {does} {', '.join(names)}" if names else f"would {does} nothing")
+    if (refusal := plan["refusal"]) is not None:
+        fail(Kind.REFUSED, f"would be refused: {refusal['message']}", refusal["hint"])
+        return exit_code(refusal["kind"])
     return EXIT_OK
 
 
-def _status(arguments: argparse.Namespace, client: Client) -> int:
+def _status(arguments: Namespace, client: Client) -> int:
     status = client.call("GET", "/v1/status")
     if arguments.json:
-        print(json.dumps(status))
+        _say(json.dumps(status))
         return EXIT_OK
     where = f"{status['instance_id']} in {status['zone']}" if status["instance_id"] else "host not known yet"
-    print(f"{status['posture']}  {where}")
+    _say(plain(f"{status['posture']}  {where}"))
     for target in status["targets"]:
         reason = f"  {target['reason']}" if target["reason"] else ""
         name = f"{target['target_group']} {target['id']}:{target['port']}"
-        print(plain(f"  {name}  {target['state'] or 'not asked yet'}{reason}"))
+        _say(plain(f"  {name}  {target['state'] or 'not asked yet'}{reason}"))
     if status["drained_since"] is not None:
-        print(f"  out for {span(time.time() - status['drained_since'])}")
+        _say(f"  out for {span(time.time() - status['drained_since'])}")
     if operation := status["operation"]:
-        print(plain(f"  {_operation_line(operation)}"))
+        _say(plain(f"  {_operation_line(operation)}"))
     for warning in status["warnings"]:
         print(plain(f"warning: {warning}"), file=sys.stderr)
     return EXIT_OK
@@ -174,7 +116,7 @@ def _operation_line(operation: Json) -> str:
     return f"last: {verb} {operation['outcome']}, started {age} ago: {operation['message']}"
 
 
-def _watch(arguments: argparse.Namespace, client: Client) -> int:
+def _watch(arguments: Namespace, client: Client) -> int:
     operation = client.call("GET", "/v1/status")["operation"]
     if operation is None or operation["outcome"] is not None:
         _print(arguments, operation or {}, "no operation is under way")
@@ -182,30 +124,31 @@ def _watch(arguments: argparse.Namespace, client: Client) -> int:
     return _follow(arguments, client, operation)
 
 
-def _cancel(arguments: argparse.Namespace, client: Client) -> int:
+def _cancel(arguments: Namespace, client: Client) -> int:
     operation = client.call("POST", "/v1/cancel")
     operation = client.follow(operation, lambda _: None)
     _print(arguments, operation, operation["message"])
     return EXIT_OK
 
 
-def _run(arguments: argparse.Namespace, client: Client) -> int:
-    import subprocess  # noqa: PLC0415  4 ms that the other commands do without
+def _doctor(arguments: Namespace, client: Client) -> int:
+    found = client.call("POST", "/v1/doctor")
+    if arguments.json:
+        _say(json.dumps(found))
+    for finding in () if arguments.json else found["findings"]:
+        _say(plain(f"{'ok     ' if finding['ok'] else 'PROBLEM'}  {finding['name']}: {finding['said']}"))
+        if finding["hint"]:
+            _say(plain(f"         {finding['hint']}"))
+    return EXIT_OK if found["ok"] else Kind.FAILED.exit_code
 
+
+def _run(arguments: Namespace, client: Client) -> int:
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not argv:
         return fail(Kind.USAGE, "cannot run: no command given", "zdd-agent run -- CMD [ARGUMENT…]")
     if (code := _operate(_with(arguments, "drain"), client)) != EXIT_OK:
         return code
-    try:
-        done = subprocess.run(argv, check=False).returncode
-    except OSError as error:
-        done = 127 if isinstance(error, FileNotFoundError) else 126
-        print(f"zdd-agent: cannot run {argv[0]}: {error.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        done = EXIT_INTERRUPTED
-    if done != 0:
-        code = done if done > 0 else 128 - done
+    if (code := _command(argv)) != EXIT_OK:
         print(
             f"zdd-agent: the command ended with {code}: this host stays out\n  mend it, then run `zdd-agent rejoin`",
             file=sys.stderr,
@@ -214,52 +157,59 @@ def _run(arguments: argparse.Namespace, client: Client) -> int:
     return _operate(_with(arguments, "rejoin"), client)
 
 
-def _with(arguments: argparse.Namespace, command: str) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(arguments), "command": command})
+def _command(argv: Sequence[str]) -> int:
+    """Run the command to its end; answers its status as a shell would."""
+    import subprocess  # noqa: PLC0415  4 ms that the other commands do without
 
-
-def _print(arguments: argparse.Namespace, document: Json, text: str) -> None:
-    print(json.dumps(document) if arguments.json else plain(text))
-
-
-def _seconds(text: str) -> float:
     try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 172_800:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from above 0 to 172800")
-    return value
+        process = subprocess.Popen(argv)
+    except OSError as error:
+        print(plain(f"zdd-agent: cannot run {argv[0]}: {error.strerror}"), file=sys.stderr)
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    interrupted = False
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            interrupted = True  # the terminal told the command too: it may end in its own way
+        else:
+            break
+    if interrupted and status == 0:
+        return EXIT_INTERRUPTED
+    return status if status >= 0 else 128 - status
 
 
-def span(seconds: float) -> str:
-    """A span for people: `42 s`, `5 min 3 s`, `2 h 4 min`."""
-    whole = int(max(seconds, 0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def _with(arguments: Namespace, command: str) -> Namespace:
+    return Namespace(**{**vars(arguments), "command": command})
 
 
-def main(argv: Sequence[str], local: Callable[[argparse.Namespace], int]) -> int:
+def _print(arguments: Namespace, document: Json, text: str) -> None:
+    _say(json.dumps(document) if arguments.json else plain(text))
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # `zdd-agent status | head`: whoever read has what it wanted, and the exit code stands.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(argv: Sequence[str], local: Callable[[Namespace], int]) -> int:
     """The command line as a whole.
 
     Args:
         argv: the words behind `zdd-agent`.
         local: carries out `serve` and `check-config`, which need no running agent.
     """
-    arguments = parser().parse_args(argv)
+    arguments = None
     try:
+        arguments = parser().parse_args(argv)
         return local(arguments) if arguments.command in ("serve", "check-config") else run(arguments)
     except AgentError as error:
         if getattr(arguments, "json", False):
             said = {"kind": error.kind.wire, "message": error.message, "hint": error.hint}
-            print(json.dumps({"error": said}))
+            _say(json.dumps({"error": said}))
         return fail(error.kind, error.message, error.hint)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # `zdd-agent status | head`: whoever read has what it wanted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        return _interrupted("see `zdd-agent status`")

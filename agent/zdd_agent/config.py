@@ -7,16 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from zdd_agent.errors import AgentError, Kind, nearest
+from zdd_agent.targets import Floor
 
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"
 # Variables of the command and of the file's place, not settings.
-_NOT_SETTINGS = frozenset({"ZDD_AGENT_CONFIG"})
+_NOT_SETTINGS = frozenset({"ZDD_AGENT_FAILPOINT", "ZDD_AGENT_CONFIG"})
 
-Seconds = Annotated[float, Field(gt=0, le=172_800)]
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take `true` for 1.0
+        raise ValueError("not a number")  # noqa: TRY004  pydantic reports this one
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_no_bool)]
+Seconds = Annotated[_Number, Field(gt=0, le=172_800)]
 
 
 class _Table(BaseModel):
@@ -27,9 +36,15 @@ class Poll(_Table):
     """How often AWS is asked while a target changes. The API budget belongs to the whole account."""
 
     interval_seconds: Seconds = Field(10.0, description="seconds between two looks, more than 0")
-    jitter_seconds: Annotated[float, Field(ge=0, le=600)] = Field(
+    jitter_seconds: Annotated[_Number, Field(ge=0, le=600)] = Field(
         5.0, description="seconds drawn at random and added to each interval, 0 or more"
     )
+
+
+class Probe(_Table):
+    """How the app is asked before anything is registered."""
+
+    interval_seconds: Seconds = Field(1.0, description="seconds between two probes, more than 0")
 
 
 class Timeouts(_Table):
@@ -56,9 +71,33 @@ class Settings(_Table):
     target_groups: tuple[str, ...] = Field(
         (), description="a list of target group names or ARNs; empty to search the VPC"
     )
+    min_healthy: int | str = Field(1, description="a number of targets, 0 or more, or a percentage such as '50%'")
+    drained_warning_seconds: Seconds = Field(3600.0, description="seconds, more than 0")
     poll: Poll = Poll()
+    probe: Probe = Probe()
     timeouts: Timeouts = Timeouts()
     access: Access = Access()
+
+    @property
+    def floor(self) -> Floor:
+        """`min_healthy` as a number or a percentage."""
+        if isinstance(self.min_healthy, str):
+            return Floor(percent=float(self.min_healthy.removesuffix("%")))
+        return Floor(self.min_healthy)
+
+    @field_validator("min_healthy", mode="before")
+    @classmethod
+    def _floor(cls, value: object) -> object:
+        if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
+            value = int(value)
+        if isinstance(value, str) and value.endswith("%"):
+            number = value.removesuffix("%")
+            fits = number.replace(".", "", 1).isdecimal() and float(number) <= 100
+        else:
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not fits:
+            raise ValueError("neither a number nor a percentage")
+        return value
 
     @field_validator("socket", "state_directory")
     @classmethod
@@ -81,9 +120,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     merged: dict[str, Any] = {}
     origin: dict[tuple[str, ...], str] = {}
     named = "ZDD_AGENT_CONFIG" in environ
-    files = ([main] if named or main.exists() else []) + sorted(main.parent.glob("conf.d/*.toml"))
-    for file in files:
-        _merge(merged, _read(file), str(file), origin, ())
+    for file in (main, *sorted(main.parent.glob("conf.d/*.toml"))):
+        _merge(merged, _read(file, optional=file is main and not named), str(file), origin, ())
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in _NOT_SETTINGS:
             path = tuple(name.removeprefix(PREFIX).lower().split("__"))
@@ -94,10 +132,12 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise _complaint(error, origin) from None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, *, optional: bool) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
+        if optional and isinstance(error, FileNotFoundError):
+            return {}
         raise AgentError(Kind.CONFIGURATION, f"cannot read {file}: {error}", hint="mend the file or its mode") from None
     except tomllib.TOMLDecodeError as error:
         raise AgentError(
@@ -163,8 +203,7 @@ def _known(path: tuple[str, ...]) -> list[str]:
 def _complaint(error: ValidationError, origin: Mapping[tuple[str, ...], str]) -> AgentError:
     lines = []
     for fault in error.errors(include_url=False):
-        path = tuple(str(part) for part in fault["loc"])
-        keys = tuple(part for part in path if not part.isdigit() and not part.startswith("function-"))
+        keys = tuple(part for part in fault["loc"] if isinstance(part, str))  # numbers are places in a list
         source = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), "settings")
         name = ".".join(keys)
         if fault["type"] == "extra_forbidden":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import grp
 import logging
@@ -11,18 +12,26 @@ import random
 import signal
 import socket
 import sys
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from zdd_agent import __version__
 from zdd_agent.access import Policy, numbers
 from zdd_agent.adapters.aws import Aws
 from zdd_agent.adapters.clock import SystemClock
+from zdd_agent.adapters.ec2 import Ec2
 from zdd_agent.adapters.elbv2 import Elbv2
 from zdd_agent.adapters.imds import InstanceMetadata
+from zdd_agent.adapters.local_checks import socket_mode, state_folder
+from zdd_agent.adapters.probe import LocalProbe
 from zdd_agent.adapters.store import FileStore
 from zdd_agent.adapters.supervisor import Systemd
 from zdd_agent.config import Access, Settings, load
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
+from zdd_agent.failpoints import watched
+from zdd_agent.operation.doctor import Doctor
 from zdd_agent.operation.ledger import Ledger, Timeouts
 from zdd_agent.operation.observer import Observer
 from zdd_agent.operation.runner import Pace, Runner
@@ -34,38 +43,66 @@ log = logging.getLogger("zdd_agent")
 
 # Seconds that answers under way get to leave when the daemon stops.
 GOODBYE_SECONDS = 2.0
+# Seconds in which a live daemon takes a connection: what does not is no reason to start a second one.
+PROBE_SECONDS = 1.0
+_STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 def serve() -> int:
     """Run the daemon until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    # Every thread inherits it; one takes them. `stop` takes locks that a signal handler could find held by itself.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     settings = load(os.environ)
+    listener = _listen(settings)  # before anything reads the state: it may be that of a daemon that runs
     clock = SystemClock()
     metadata = InstanceMetadata(os.environ)
-    aws = Elbv2(Aws(metadata).elbv2)
-    observer = Observer(aws, metadata, settings.target_groups)
-    store = FileStore(settings.state_directory)
+    clients = Aws(metadata, os.environ)
+    aws = watched("aws", Elbv2(clients.elbv2), os.environ)
+    observer = Observer(aws, Ec2(clients.ec2), metadata, settings.target_groups)
+    files = FileStore(settings.state_directory)
+    files.claim()
+    store = watched("store", files, os.environ)
     supervisor = Systemd()
+    prober = LocalProbe(metadata)
     ledger = Ledger(store, clock, Timeouts(settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds))
     runner = Runner(
         ledger=ledger,
         observer=observer,
         aws=aws,
+        prober=prober,
         clock=clock,
         supervisor=supervisor,
-        pace=Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds),
+        pace=Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds, settings.probe.interval_seconds),
+        floor=settings.floor,
         rng=random.Random(),  # noqa: S311  jitter, not a secret
     )
-    reporter = Reporter(observer, metadata, clock, ledger.record, settings.poll.interval_seconds, store.notices)
-    api = Api(ledger, reporter, clock, _policy(settings.access))
-    listener = _listen(settings)
+    reporter = Reporter(
+        observer=observer,
+        metadata=metadata,
+        clock=clock,
+        record=ledger.record,
+        notices=store.notices,
+        poll_seconds=settings.poll.interval_seconds,
+        drained_warning_seconds=settings.drained_warning_seconds,
+        floor=settings.floor,
+    )
+    doctor = Doctor(
+        observer=observer,
+        aws=aws,
+        metadata=metadata,
+        prober=prober,
+        clock=clock,
+        floor=settings.floor,
+        local=(
+            ("socket", partial(socket_mode, settings.socket)),
+            ("state", partial(state_folder, store, settings.state_directory)),
+        ),
+    )
+    api = Api(ledger, reporter, doctor, clock, _policy(settings.access))
     transport = Transport(listener, api.handle, error_response)
 
-    def stop(_signal: int, _frame: object) -> None:
-        runner.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    threading.Thread(target=_stop_on_signal, args=(runner.stop,), name="signals", daemon=True).start()
     # What was built so far stays for good: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
@@ -81,6 +118,11 @@ def serve() -> int:
 def check_config() -> Settings:
     """The settings as the daemon would use them. Raises AgentError CONFIGURATION."""
     return load(os.environ)
+
+
+def _stop_on_signal(stop: Callable[[], None]) -> None:
+    signal.sigwait(_STOP_SIGNALS)
+    stop()
 
 
 def _policy(access: Access) -> Policy:
@@ -124,11 +166,16 @@ def _listen(settings: Settings) -> socket.socket:
 def _remove_stale(path: Path) -> None:
     """Remove a socket that nobody serves. Two daemons on one state folder would undo each other's work."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_SECONDS)
         try:
             probe.connect(str(path))
         except FileNotFoundError:
             return
+        except (TimeoutError, BlockingIOError):
+            log.warning("whoever serves %s does not answer", path)
         except ConnectionRefusedError:
+            if not path.is_socket():  # a file of somebody else's refuses a connection too
+                raise FileExistsError(errno.EEXIST, "it is there, and is no socket") from None
             path.unlink()
             return
     raise AgentError(

@@ -17,10 +17,10 @@ def render_metrics(record: Record, counts: Mapping[tuple[Verb, Outcome], int], n
     lines = [
         "# HELP zdd_agent_out_seconds Seconds since this host was taken out; 0 while it is in.",
         "# TYPE zdd_agent_out_seconds gauge",
-        f"zdd_agent_out_seconds {now - record.out_since if record.out_since is not None else 0:.3f}",
+        f"zdd_agent_out_seconds {_since(record.out_since, now):.3f}",
         "# HELP zdd_agent_operation_age_seconds Seconds since the operation under way started.",
         "# TYPE zdd_agent_operation_age_seconds gauge",
-        f"zdd_agent_operation_age_seconds {now - running.started_at if running else 0:.3f}",
+        f"zdd_agent_operation_age_seconds {_since(running.started_at if running else None, now):.3f}",
         "# HELP zdd_agent_targets Targets of this host's membership.",
         "# TYPE zdd_agent_targets gauge",
         f"zdd_agent_targets {len(record.membership.targets) if record.membership else 0}",
@@ -33,3 +33,7 @@ def render_metrics(record: Record, counts: Mapping[tuple[Verb, Outcome], int], n
         for outcome in Outcome
     ]
     return "\n".join(lines) + "\n"
+
+
+def _since(moment: float | None, now: float) -> float:
+    return 0.0 if moment is None else max(now - moment, 0.0)

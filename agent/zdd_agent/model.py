@@ -1,4 +1,4 @@
-"""The values that everything else speaks in: frozen, without behaviour that touches the world."""
+"""Operations and what they go by: frozen values, without behaviour that touches the world."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
+
+from zdd_agent.targets import Membership, Target, TargetHealth
 
 
 class Verb(StrEnum):
@@ -44,6 +46,18 @@ FIRST_PHASE: Mapping[Verb, Phase] = MappingProxyType({Verb.DRAIN: Phase.GUARDING
 LAST_PHASE: Mapping[Verb, Phase] = MappingProxyType({Verb.DRAIN: Phase.SETTLED, Verb.REJOIN: Phase.IN_SERVICE})
 
 
+class Check(StrEnum):
+    """What a caller can force, each by its name."""
+
+    MIN_HEALTHY = "min-healthy"
+    PROBE = "probe"
+
+
+FORCIBLE: Mapping[Verb, tuple[Check, ...]] = MappingProxyType(
+    {Verb.DRAIN: (Check.MIN_HEALTHY,), Verb.REJOIN: (Check.PROBE,)}
+)
+
+
 class Outcome(StrEnum):
     """How an operation ended."""
 
@@ -65,122 +79,6 @@ class Posture(StrEnum):
     UNKNOWN = "unknown"
 
 
-class State(StrEnum):
-    """Target health as ELBv2 spells it.
-
-    Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html
-    """
-
-    INITIAL = "initial"
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
-    UNHEALTHY_DRAINING = "unhealthy.draining"
-    UNUSED = "unused"
-    DRAINING = "draining"
-    UNAVAILABLE = "unavailable"
-
-
-class BalancerKind(StrEnum):
-    """The kinds of load balancer, as their ARNs and `Type` name them."""
-
-    APPLICATION = "application"
-    NETWORK = "network"
-    GATEWAY = "gateway"
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheck:
-    """A target group's health check. Seconds; `port` is a number or `traffic-port`."""
-
-    protocol: str
-    port: str
-    path: str
-    interval: float
-    timeout: float
-    healthy_threshold: int
-    matcher: str
-
-
-@dataclass(frozen=True, slots=True)
-class TargetGroup:
-    """What a decision needs to know of a target group. `deregistration_delay` is in seconds."""
-
-    arn: str
-    name: str
-    kind: BalancerKind
-    target_type: str
-    protocol: str
-    port: int
-    vpc_id: str
-    deregistration_delay: float
-    health_check: HealthCheck
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One registration of this host: (target group, Id, Port) names it, always all three."""
-
-    group: str
-    id: str
-    port: int
-    zone: str | None = None
-
-    def __str__(self) -> str:
-        return f"{group_name(self.group)} {self.id}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetHealth:
-    """One line of DescribeTargetHealth."""
-
-    target: Target
-    state: State
-    reason: str = ""
-    description: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.target} is {self.state}" + (f" ({self.reason})" if self.reason else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """Every target group that holds this host, and under which Id, port and zone."""
-
-    groups: tuple[TargetGroup, ...] = ()
-    targets: tuple[Target, ...] = ()
-
-    def group(self, arn: str) -> TargetGroup:
-        """The group of this ARN. Raises KeyError when it is no part of the membership."""
-        for group in self.groups:
-            if group.arn == arn:
-                return group
-        raise KeyError(arn)
-
-    def joined(self, other: Membership) -> Membership:
-        """Both memberships; where they name the same group, `other` has the newer facts."""
-        groups = {group.arn: group for group in (*self.groups, *other.groups)}
-        targets = {(t.group, t.id, t.port): t for t in (*other.targets, *self.targets)}
-        return Membership(tuple(groups.values()), tuple(targets.values()))
-
-    def without_groups(self, arns: frozenset[str]) -> Membership:
-        """The membership less these groups."""
-        return Membership(
-            tuple(g for g in self.groups if g.arn not in arns),
-            tuple(t for t in self.targets if t.group not in arns),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who this host is, as IMDSv2 tells it. `addresses` are IPv4 and IPv6, the primary first."""
-
-    instance_id: str
-    region: str
-    zone: str
-    vpc_id: str
-    addresses: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An error as it is kept and sent."""
@@ -193,17 +91,27 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asked for. `timeout` is in seconds, None for the derived one."""
+    """What a caller asked for.
+
+    `timeout` is in seconds, None for the derived one. `force` names the checks to skip. `wait` is for how many
+    seconds a refusal is tried again.
+    """
 
     verb: Verb
     uid: int
     timeout: float | None = None
     reason: str = ""
+    force: tuple[Check, ...] = ()
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A drain or a rejoin under way or ended. Moments are seconds since the epoch."""
+    """A drain or a rejoin under way or ended. Moments are seconds since the epoch.
+
+    A drain also keeps its claim: which other targets were healthy (`guarded`) at which moment (`guarded_at`) when the
+    guard let it go, and whether the look behind the deregistration found that nobody else went meanwhile (`confirmed`).
+    """
 
     id: str
     request: Request
@@ -216,6 +124,9 @@ class Operation:
     message: str = ""
     failure: Failure | None = None
     cancelled_by: int | None = None
+    guarded: tuple[Target, ...] = ()
+    guarded_at: float | None = None
+    confirmed: bool = False
 
     @property
     def verb(self) -> Verb:
@@ -251,16 +162,36 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """One health check of ours against the app on this host. `said` is what it answered, for people."""
+
+    target: Target
+    passed: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The probes of one target in a row: how many passed since the last failure, and what the last one said."""
+
+    target: Target
+    passes: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What AWS said last: every target of every group of the membership, siblings included.
 
-    `seen_at` and `look_again_at` are moments; before the second, asking again would waste the shared API budget.
+    `probes` are what the app on this host answered at the same time, where that was asked. `seen_at` and
+    `look_again_at` are moments; before the second, asking again would waste the shared API budget.
     """
 
     population: tuple[TargetHealth, ...]
     missing_groups: frozenset[str]
     seen_at: float
     look_again_at: float
+    probes: tuple[ProbeResult, ...] = ()
 
     def of(self, target: Target) -> TargetHealth | None:
         """This target's health; None when it is not registered."""
@@ -271,7 +202,14 @@ class Observation:
         return None
 
 
-def group_name(arn: str) -> str:
-    """The name inside a target group's ARN (…:targetgroup/NAME/ID)."""
-    parts = arn.split("/")
-    return parts[-2] if len(parts) >= 3 else arn
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a decision may go by besides the record; gone after a restart, and asked for anew.
+
+    `earlier` are the looks before `seen` since the last change, the latest first. `probe_again_at` is a moment.
+    """
+
+    seen: Observation | None = None
+    earlier: tuple[Observation, ...] = ()
+    tallies: tuple[Tally, ...] = ()
+    probe_again_at: float = 0.0

@@ -18,6 +18,7 @@ _BODIES = (
     schema.ErrorBody,
     schema.OperationView,
     schema.PlanView,
+    schema.DoctorView,
     schema.StatusView,
 )
 _ANSWERS = {
@@ -26,6 +27,7 @@ _ANSWERS = {
     "rejoin": ("OperationView", "PlanView"),
     "cancel": ("OperationView",),
     "operation": ("OperationView",),
+    "doctor": ("DoctorView",),
 }
 _SAYS = {
     "status": "Where the host stands.",
@@ -33,6 +35,7 @@ _SAYS = {
     "rejoin": "Put the host back; joins a rejoin that is under way.",
     "cancel": "Stop the operation under way where it is.",
     "operation": "One operation; with wait, a long poll for events after the number given.",
+    "doctor": "Whether a drain would work here; changes nothing.",
     "metrics": "Prometheus text.",
     "openapi": "This document.",
 }
@@ -97,7 +100,7 @@ def _operation(route: RouteLike) -> dict[str, Any]:
         said["responses"]["200"] = {"description": _SAYS[route.handler], "content": {kind: {}}}
         return said
     said["responses"]["200"] = {"description": "Done.", "content": _content(*answers)}
-    if route.method == "POST":
+    if "OperationView" in answers and route.method == "POST":
         said["responses"]["202"] = {"description": "Under way.", "content": _content("OperationView")}
         said["responses"]["default"] = {
             "description": "An error, or an operation that did not succeed.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Protocol
 
-from zdd_agent.model import Identity, Record, Target, TargetGroup, TargetHealth
+from zdd_agent.model import ProbeResult, Record
+from zdd_agent.targets import Identity, Target, TargetGroup, TargetHealth
 
 
 class Metadata(Protocol):
@@ -14,6 +15,9 @@ class Metadata(Protocol):
 
     def identity(self) -> Identity:
         """Who this host is. Raises AgentError METADATA_UNAVAILABLE, transient."""
+
+    def role(self) -> str:
+        """The ARN of this host's instance profile. Raises AgentError AWS_DENIED when it has none."""
 
 
 class LoadBalancing(Protocol):
@@ -23,10 +27,10 @@ class LoadBalancing(Protocol):
         """The groups of these names or ARNs. Raises TARGET_GROUP_NOT_FOUND."""
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
-        """All groups of the VPC, without their deregistration delays (see `with_delay`)."""
+        """All groups of the VPC, without their attributes (see `with_attributes`)."""
 
-    def with_delay(self, group: TargetGroup) -> TargetGroup:
-        """The same group with its deregistration delay filled in."""
+    def with_attributes(self, group: TargetGroup) -> TargetGroup:
+        """The same group with its deregistration delay and cross-zone setting filled in."""
 
     def health(self, group: str) -> tuple[TargetHealth, ...]:
         """Every target of the group, unfiltered: only so is each port told apart."""
@@ -36,6 +40,26 @@ class LoadBalancing(Protocol):
 
     def deregister(self, group: TargetGroup, targets: Sequence[Target]) -> None:
         """Deregister these targets, each with Id and Port. Safe to repeat."""
+
+    def may_change(self, group: TargetGroup, unregistered: Target) -> None:
+        """Find out whether this host may register and deregister, changing nothing. Raises AWS_DENIED."""
+
+    def clock_skew(self) -> float | None:
+        """Seconds by which this host's clock was ahead of AWS's at its last answer; None before the first."""
+
+
+class Instances(Protocol):
+    """Amazon EC2, for target groups that balance each zone on its own."""
+
+    def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
+        """The Availability Zone of each of these instances. Raises AgentError."""
+
+
+class Prober(Protocol):
+    """The app on this host."""
+
+    def check(self, group: TargetGroup, target: Target) -> ProbeResult:
+        """What the group's own health check gets from the app, asked once, from this host."""
 
 
 class Store(Protocol):

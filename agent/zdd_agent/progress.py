@@ -9,14 +9,11 @@ import time
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from zdd_agent.terminal import plain
+
 # Seconds between two redraws of the countdown.
 _REDRAW_SECONDS = 1.0
 _DIM, _PLAIN, _CLEAR = "\x1b[2m", "\x1b[0m", "\r\x1b[K"
-
-
-def plain(text: str) -> str:
-    """The text without anything that acts on a terminal: it may hold what AWS or another user said."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Progress:

@@ -6,19 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from zdd_agent.model import (
-    Event,
-    Failure,
-    Operation,
-    Outcome,
-    Phase,
-    Posture,
-    State,
-    Target,
-    TargetHealth,
-    Verb,
-    group_name,
-)
+from zdd_agent.model import Check, Event, Failure, Operation, Outcome, Phase, Posture, Verb
+from zdd_agent.targets import State, Target, TargetHealth, group_name
 
 
 class _Body(BaseModel):
@@ -30,6 +19,10 @@ class OperationBody(_Body):
 
     timeout: Annotated[float, Field(gt=0, le=172_800, allow_inf_nan=False)] | None = Field(
         None, description="seconds after which the operation ends as timed out; derived when left out"
+    )
+    force: tuple[Check, ...] = Field((), description="checks to skip, each by its name")
+    retry_seconds: Annotated[float, Field(ge=0, le=172_800, allow_inf_nan=False)] = Field(
+        0.0, description="for how many seconds a refusal is tried again"
     )
     reason: str = Field("", max_length=200, description="printable text for the log")
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
@@ -149,6 +142,23 @@ class PlanView(_Body):
     verb: Verb
     dry_run: bool = True
     targets: tuple[TargetView, ...]
+    refusal: ErrorView | None = None
+
+
+class FindingView(_Body):
+    """One line of the doctor's: what was looked at, whether it is well, what was found, and what to do."""
+
+    name: str
+    ok: bool
+    said: str
+    hint: str = ""
+
+
+class DoctorView(_Body):
+    """Whether a drain would work here, and why not."""
+
+    ok: bool
+    findings: tuple[FindingView, ...]
 
 
 class StatusView(_Body):

@@ -8,20 +8,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
 from zdd_agent import __version__, model, schema
 from zdd_agent.access import Level, Policy
 from zdd_agent.errors import BY_WIRE, AgentError, Kind, nearest
+from zdd_agent.http1 import Request, Response
 from zdd_agent.metrics import render_metrics
 from zdd_agent.model import Operation, Verb
 from zdd_agent.openapi import document
+from zdd_agent.operation.doctor import Doctor
 from zdd_agent.operation.ledger import Ledger
 from zdd_agent.operation.status import Reporter
 from zdd_agent.ports import Clock
-from zdd_agent.transport import Request, Response
 
 # Seconds that one request may wait, so that a forgotten caller does not hold its connection for ever.
 MAX_WAIT_SECONDS = 3600.0
@@ -46,6 +47,7 @@ ROUTES = (
     Route("POST", "/v1/rejoin", Level.OPERATE, "rejoin", ("wait",)),
     Route("POST", "/v1/cancel", Level.OPERATE, "cancel"),
     Route("GET", "/v1/operations/ID", Level.READ, "operation", ("wait", "after")),
+    Route("POST", "/v1/doctor", Level.OPERATE, "doctor"),
     Route("GET", "/v1/metrics", Level.READ, "metrics"),
     Route("GET", "/v1/openapi.json", Level.READ, "openapi"),
 )
@@ -61,7 +63,8 @@ class _Call:
 class Api:
     """Answers requests from the ledger and the reporter."""
 
-    def __init__(self, ledger: Ledger, reporter: Reporter, clock: Clock, policy: Policy) -> None:
+    def __init__(self, ledger: Ledger, reporter: Reporter, doctor: Doctor, clock: Clock, policy: Policy) -> None:
+        self._examiner = doctor
         self._ledger = ledger
         self._reporter = reporter
         self._clock = clock
@@ -73,16 +76,16 @@ class Api:
         Raises:
             AgentError: NOT_FOUND, METHOD_NOT_ALLOWED, FORBIDDEN, USAGE, and whatever the call itself raises.
         """
-        url = urlsplit(request.target)
         allowed = self._policy.level(request.peer)
         # A peer that may nothing learns nothing, not even which paths exist.
         if allowed is Level.NOTHING:
             raise _forbidden(request, "read")
-        route, name = _route(request.method, url.path)
+        path, _, query = request.target.partition("?")
+        route, name = _route(request.method, path)
         if allowed < route.access:
             raise _forbidden(request, "operate")
         handler: Callable[[_Call], Response] = getattr(self, f"_{route.handler}")
-        return handler(_Call(request, name, _query(url.query, route)))
+        return handler(_Call(request, name, _query(query, route)))
 
     def _status(self, _: _Call) -> Response:
         shot = self._reporter.snapshot()
@@ -113,10 +116,18 @@ class Api:
 
     def _operate(self, call: _Call, verb: Verb) -> Response:
         body = _body(call.request.body)
+        if unfit := [check for check in body.force if check not in model.FORCIBLE[verb]]:
+            known = ", ".join(model.FORCIBLE[verb])
+            raise AgentError(
+                Kind.USAGE, f"cannot force {unfit[0]} in a {verb}", hint=f"it knows: {known}", value="force"
+            )
         if body.dry_run:
-            targets = tuple(schema.TargetView.of(t, None, asked=False) for t in self._reporter.plan(verb))
-            return _json(200, schema.PlanView(verb=verb, targets=targets))
-        asked = model.Request(verb, call.request.peer.uid, body.timeout, body.reason)
+            plan = self._reporter.plan(verb, body.force)
+            targets = tuple(schema.TargetView.of(t, None, asked=False) for t in plan.targets)
+            refusal = schema.ErrorView.of(plan.refusal) if plan.refusal else None
+            return _json(200, schema.PlanView(verb=verb, targets=targets, refusal=refusal))
+        uid = call.request.peer.uid
+        asked = model.Request(verb, uid, body.timeout, body.reason, body.force, body.retry_seconds)
         operation = self._ledger.begin(asked)
         if "wait" in call.query:
             operation = self._wait(call, operation)
@@ -135,6 +146,11 @@ class Api:
             over = operation.outcome is not None or self._clock.now() >= deadline
             if events or over or call.request.gone() or self._ledger.closed:
                 return _json(200, schema.OperationView.of(operation, self._clock.now(), events))
+
+    def _doctor(self, _: _Call) -> Response:
+        findings = self._examiner.examine()
+        views = tuple(schema.FindingView(name=f.name, ok=f.ok, said=f.said, hint=f.hint) for f in findings)
+        return _json(200, schema.DoctorView(ok=all(f.ok for f in findings), findings=views))
 
     def _metrics(self, _: _Call) -> Response:
         text = render_metrics(self._ledger.record(), self._ledger.counts(), self._clock.now())

@@ -43,7 +43,7 @@ async def measure(rate: float, seconds: float, slow_share: float) -> None:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # so that the children end too
-    prefix = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"  # noqa: S311 - only to meet nobody
+    prefix = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
     hosts = {f"h{n}": f"{prefix}.{10 + n}" for n in (1, 2)}
     apps = {
         name: await start(

@@ -184,7 +184,7 @@ class Rig:
     """One node and its surroundings."""
 
     def __init__(self, settings: NodeSettings) -> None:
-        self.prefix = f"127.{random.randint(20, 99)}.{random.randint(1, 250)}"  # noqa: S311 - only to meet no other test
+        self.prefix = f"127.{random.randint(20, 99)}.{random.randint(1, 250)}"
         self.reports: list[tuple[str, NodeHealth]] = []
         self.node = Node("node-a", "us-east-1a", f"{self.prefix}.2", settings, self._reported)
         self._targets: list[FakeTarget] = []

@@ -40,7 +40,7 @@ class Scene:
         self.verdict: NodeHealth | None = PASSES  # of a node's first check, right after it learned; None: no check
         places = {f"alb-{z[-1]}": NodePlace(z, "application") for z in (ZONE_A, ZONE_B)}
         places |= {f"nlb-{z[-1]}": NodePlace(z, "network") for z in (ZONE_A, ZONE_B)}
-        self.elb = Elb(profile, random.Random(seed), places)  # noqa: S311  # lags, no secrets
+        self.elb = Elb(profile, random.Random(seed), places)  # lags, no secrets
         self.attributes = {"deregistration_delay.timeout_seconds": f"{delay:g}"} | (attributes or {})
         self.check = check or HealthCheck()
         self.crosses = nlb_crosses_zones

@@ -1,20 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from fakes import START, arn, group
 
-from zdd_agent.model import (
-    FIRST_PHASE,
-    LAST_PHASE,
-    TRANSITIONS,
-    Membership,
-    Operation,
-    Phase,
-    Request,
-    Target,
-    Verb,
-    group_name,
-)
+from fakes import START, arn, group
+from zdd_agent.model import FIRST_PHASE, LAST_PHASE, TRANSITIONS, Operation, Phase, Request, Verb
+from zdd_agent.targets import Membership, Target, group_name
 
 
 def operation(phase: Phase) -> Operation:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+
 from fakes import START, arn, group
 from host import Host, succeeded
-
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model import Outcome, Phase, Posture, Request, Verb
 
@@ -21,7 +23,7 @@ def down(times: int) -> list[AgentError]:
 def in_one_group() -> Host:
     host = Host(group())
     host.aws.put("web")
-    host.aws.put("web", "i-other")
+    host.aws.put_sibling("web")
     return host
 
 
@@ -47,7 +49,7 @@ def test_polls_keep_their_distance_however_long_it_takes() -> None:
     moments: list[float] = []
     asked = host.aws.health
 
-    def recording(target_group: str):  # noqa: ANN202
+    def recording(target_group: str):
         moments.append(host.clock.now())
         return asked(target_group)
 
@@ -55,7 +57,7 @@ def test_polls_keep_their_distance_however_long_it_takes() -> None:
     host.begin(Verb.DRAIN, timeout=600)
     host.aws.groups[arn("web")] = group(deregistration_delay=400.0)  # raised behind our back
     host.finish()
-    gaps = [b - a for a, b in zip(moments[1:], moments[2:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(moments[1:])]
     assert all(gap >= 10 for gap in gaps)
 
 
@@ -64,9 +66,12 @@ def test_a_rejoin_restores_exactly_what_was_drained_port_and_zone_included() -> 
     host.aws.put("web")
     host.aws.put("web", port=9090)
     host.aws.put("api", "10.0.0.1", 7000, zone="all")
+    mine = host.aws.registered()
+    host.aws.put_sibling("web")
+    host.aws.put_sibling("api", "10.0.0.2")
     before = host.aws.registered()
     assert succeeded(host.do(Verb.DRAIN))
-    assert host.aws.registered() == set()
+    assert host.aws.registered() == before - mine
     assert succeeded(host.do(Verb.REJOIN))
     assert host.aws.registered() == before
     api = next(t for t in host.record().membership.targets if t.group == arn("api"))  # type: ignore[union-attr]
@@ -113,8 +118,9 @@ def test_a_rejoin_of_a_host_in_service_succeeds_and_changes_nothing() -> None:
 
 def test_a_second_drain_after_a_time_out_keeps_the_whole_membership() -> None:
     host = Host(group("web"), group("slow", deregistration_delay=900.0))
-    host.aws.put("web")
-    host.aws.put("slow")
+    for name in ("web", "slow"):
+        host.aws.put(name)
+        host.aws.put_sibling(name)
     assert host.do(Verb.DRAIN, timeout=400).outcome is Outcome.TIMED_OUT
     assert succeeded(host.do(Verb.DRAIN, timeout=900))
     assert {t.group for t in host.record().membership.targets} == {arn("web"), arn("slow")}  # type: ignore[union-attr]
@@ -137,7 +143,7 @@ def test_the_membership_is_on_disk_before_the_first_deregistration() -> None:
     on_disk: list[bool] = []
     deregister = host.aws.deregister
 
-    def checking(*words):  # noqa: ANN002, ANN202
+    def checking(*words):
         record = host.store.read()
         on_disk.append(record.out_since is not None and bool(record.membership and record.membership.targets))
         deregister(*words)
@@ -266,8 +272,9 @@ def test_a_target_that_somebody_registers_again_during_the_drain_is_deregistered
 
 def test_a_deleted_group_holds_nobody_up_in_a_drain() -> None:
     host = Host(group("web"), group("old"))
-    host.aws.put("web")
-    host.aws.put("old")
+    for name in ("web", "old"):
+        host.aws.put(name)
+        host.aws.put_sibling(name)
     host.begin(Verb.DRAIN)
     host.clock.at(START + 50, lambda: host.aws.groups.pop(arn("old")) and None)
     assert succeeded(host.finish())
@@ -275,8 +282,9 @@ def test_a_deleted_group_holds_nobody_up_in_a_drain() -> None:
 
 def test_a_rejoin_into_a_deleted_group_fails_and_a_drain_forgets_it() -> None:
     host = Host(group("web"), group("old"))
-    host.aws.put("web")
-    host.aws.put("old")
+    for name in ("web", "old"):
+        host.aws.put(name)
+        host.aws.put_sibling(name)
     host.do(Verb.DRAIN)
     del host.aws.groups[arn("old")]
     operation = host.do(Verb.REJOIN)
@@ -336,5 +344,13 @@ def test_the_watchdog_is_fed_at_least_every_five_seconds() -> None:
     host.supervisor.alive = lambda status: (fed.append(host.clock.now()), alive(status))[1]  # type: ignore[method-assign]
     host.clock.at(START + 400, host.runner.stop)
     host.runner.run()
-    assert max(b - a for a, b in zip(fed, fed[1:], strict=False)) <= 5
+    assert max(b - a for a, b in itertools.pairwise(fed)) <= 5
     assert any("draining" in status for status in host.supervisor.said)
+
+
+def test_whoever_waits_for_an_operation_learns_its_end_even_when_the_next_has_begun() -> None:
+    host = in_one_group()
+    first = host.do(Verb.DRAIN)
+    host.begin(Verb.REJOIN)
+    operation, _ = host.ledger.events(first.id, 0, 0)
+    assert operation.outcome is Outcome.SUCCEEDED

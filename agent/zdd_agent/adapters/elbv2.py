@@ -5,26 +5,26 @@ Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from zdd_agent.adapters.aws import mapped
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import (
-    BalancerKind,
-    HealthCheck,
-    State,
-    Target,
-    TargetGroup,
-    TargetHealth,
-)
+from zdd_agent.targets import BalancerKind, HealthCheck, State, Target, TargetGroup, TargetHealth
 
 if TYPE_CHECKING:
     from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
 
 # Seconds; what AWS takes when the attribute is not set.
 DEFAULT_DELAY_SECONDS = 300.0
+# What no account has: the call gets as far as AWS's check of the target, behind its check of permissions.
+_NO_INSTANCE = "i-00000000000000000"
+_NO_ADDRESS = "192.0.2.1"  # RFC 5737: for documentation only, in no VPC
+_CROSS_ZONE = "load_balancing.cross_zone.enabled"
 _DELAY = "deregistration_delay.timeout_seconds"
 _BY_ARN = {"app": BalancerKind.APPLICATION, "net": BalancerKind.NETWORK, "gwy": BalancerKind.GATEWAY}
 # AWS takes at most this many names in one DescribeTargetGroups.
@@ -36,6 +36,7 @@ class Elbv2:
 
     def __init__(self, client: Callable[[], ElasticLoadBalancingv2Client]) -> None:
         self._client = client
+        self._skew: float | None = None
 
     def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
         """The groups of these names or ARNs. Raises TARGET_GROUP_NOT_FOUND."""
@@ -44,24 +45,28 @@ class Elbv2:
         groups: list[TargetGroup] = []
         for key, words in (("TargetGroupArns", arns), ("Names", plain)):
             for start in range(0, len(words), _NAMES_A_CALL):
-                groups += self._groups(**{key: words[start : start + _NAMES_A_CALL]})
+                groups += self._groups(refuse_others=True, **{key: words[start : start + _NAMES_A_CALL]})
         return tuple({group.arn: group for group in groups}.values())
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
-        """All groups of the VPC, without their deregistration delays (see `with_delay`)."""
+        """All groups of the VPC, without their attributes (see `with_attributes`)."""
         return tuple(group for group in self._groups() if group.vpc_id == vpc_id)
 
-    def with_delay(self, group: TargetGroup) -> TargetGroup:
-        """The same group with its deregistration delay filled in."""
+    def with_attributes(self, group: TargetGroup) -> TargetGroup:
+        """The same group with its deregistration delay and cross-zone setting filled in."""
         with _mapped("DescribeTargetGroupAttributes"):
             answer = self._client().describe_target_group_attributes(TargetGroupArn=group.arn)
         values = {item.get("Key"): item.get("Value", "") for item in answer["Attributes"]}
-        return replace(group, deregistration_delay=float(values.get(_DELAY) or DEFAULT_DELAY_SECONDS))
+        delay = float(values.get(_DELAY) or DEFAULT_DELAY_SECONDS)
+        own = values.get(_CROSS_ZONE, "")
+        cross_zone = own == "true" if own in ("true", "false") else self._balancers_cross_zones(group)
+        return replace(group, deregistration_delay=delay, cross_zone=cross_zone)
 
     def health(self, group: str) -> tuple[TargetHealth, ...]:
         """Every target of the group, unfiltered: only so is each port told apart."""
         with _mapped("DescribeTargetHealth"):
             answer = self._client().describe_target_health(TargetGroupArn=group)
+        self._skew = _skew(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""), time.time())
         return tuple(_health(group, item) for item in answer["TargetHealthDescriptions"])
 
     def register(self, group: TargetGroup, targets: Sequence[Target]) -> None:
@@ -86,27 +91,68 @@ class Elbv2:
             if error.kind is not Kind.TARGET_GROUP_NOT_FOUND:
                 raise
 
-    def _groups(self, **wanted: Any) -> list[TargetGroup]:
+    def may_change(self, group: TargetGroup, unregistered: Target) -> None:
+        """Find out whether this host may register and deregister, changing nothing.
+
+        AWS looks at permissions first. Behind that, deregistering what is not registered succeeds and does nothing,
+        and registering what cannot be a target is refused: so these two calls ask without doing.
+
+        Args:
+            group: the group to be asked about.
+            unregistered: a target that the group does not have.
+
+        Raises:
+            AgentError: AWS_DENIED with the missing action; or that AWS cannot be asked.
+        """
+        nobody = _NO_INSTANCE if group.target_type == "instance" else _NO_ADDRESS
+        try:
+            with _mapped("RegisterTargets"):
+                self._client().register_targets(TargetGroupArn=group.arn, Targets=[{"Id": nobody, "Port": group.port}])
+        except AgentError as error:
+            if error.kind is not Kind.FAILED:  # InvalidTarget and its like: the permission is there
+                raise
+        self.deregister(group, [unregistered])
+
+    def clock_skew(self) -> float | None:
+        """Seconds by which this host's clock was ahead of AWS's at the last answer; None before the first."""
+        return self._skew
+
+    def _balancers_cross_zones(self, group: TargetGroup) -> bool:
+        if group.kind is BalancerKind.APPLICATION:  # always on at the balancer, off only for a group
+            return True
+        with _mapped("DescribeLoadBalancerAttributes"):
+            for arn in group.balancers:
+                answer = self._client().describe_load_balancer_attributes(LoadBalancerArn=arn)
+                values = {item.get("Key"): item.get("Value") for item in answer["Attributes"]}
+                if values.get(_CROSS_ZONE) != "true":
+                    return False
+        return True
+
+    def _groups(self, *, refuse_others: bool = False, **wanted: Any) -> list[TargetGroup]:
         with _mapped("DescribeTargetGroups"):
             pages = self._client().get_paginator("describe_target_groups").paginate(**wanted)
-            return [
-                _group(item)
-                for page in pages
-                for item in page["TargetGroups"]
-                if item.get("TargetType") in ("instance", "ip")
-            ]
+            items = [item for page in pages for item in page["TargetGroups"]]
+        others = [item for item in items if item.get("TargetType") not in ("instance", "ip")]
+        if others and refuse_others:
+            name, kind = others[0]["TargetGroupName"], others[0].get("TargetType")
+            raise AgentError(
+                Kind.CONFIGURATION,
+                f"cannot use target group {name}: its targets are of type {kind}, not instance or ip",
+                hint="take it out of `target_groups`",
+                value="target_groups",
+            )
+        return [_group(item) for item in items if item not in others]
 
 
-@contextmanager
-def _mapped(operation: str) -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  loaded with the client
+def _mapped(operation: str) -> AbstractContextManager[None]:
+    return mapped("elasticloadbalancing", operation)
 
-    from zdd_agent.adapters.aws_errors import mapped  # noqa: PLC0415
 
+def _skew(date: str, now: float) -> float | None:
     try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise mapped(error, "elasticloadbalancing", operation) from error
+        return now - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None
 
 
 def _group(item: Any) -> TargetGroup:
@@ -127,8 +173,10 @@ def _group(item: Any) -> TargetGroup:
             interval=float(item.get("HealthCheckIntervalSeconds", 30)),
             timeout=float(item.get("HealthCheckTimeoutSeconds", 10)),
             healthy_threshold=int(item.get("HealthyThresholdCount", 5)),
-            matcher=matcher.get("HttpCode") or matcher.get("GrpcCode") or "",
+            matcher=matcher.get("HttpCode") or "",
+            grpc=item.get("ProtocolVersion") == "GRPC",
         ),
+        balancers=tuple(item.get("LoadBalancerArns", ())),
     )
 
 
@@ -147,10 +195,17 @@ def _health(group: str, item: Any) -> TargetHealth:
     health = item["TargetHealth"]
     return TargetHealth(
         Target(group, target["Id"], target["Port"], target.get("AvailabilityZone")),
-        State(health["State"]),
+        _state(health["State"]),
         health.get("Reason", ""),
         health.get("Description", ""),
     )
+
+
+def _state(said: str) -> State:
+    try:
+        return State(said)
+    except ValueError:  # newer than this agent: proves neither that a target is out nor that it is in
+        return State.UNAVAILABLE
 
 
 def _register_entry(group: TargetGroup, target: Target) -> Any:

@@ -5,13 +5,14 @@ Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-re
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Identity
+from zdd_agent.targets import Identity
 
 if TYPE_CHECKING:
     import requests
@@ -90,6 +91,20 @@ class InstanceMetadata:
             if self._identity is None:
                 self._identity = self._ask_identity()
             return self._identity
+
+    def role(self) -> str:
+        """The ARN of this host's instance profile.
+
+        Raises:
+            AgentError: AWS_DENIED when it has none; METADATA_UNAVAILABLE, transient.
+        """
+        text = self.get("iam/info")
+        try:
+            return str(json.loads(text or "")["InstanceProfileArn"])
+        except (ValueError, KeyError, TypeError):
+            raise AgentError(
+                Kind.AWS_DENIED, "this instance has no role", hint="attach an instance profile that allows the actions"
+            ) from None
 
     def get(self, path: str) -> str | None:
         """The text under /latest/meta-data/, None where there is nothing (404).

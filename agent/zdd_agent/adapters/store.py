@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import time
@@ -16,6 +17,8 @@ from zdd_agent.model import Record
 log = logging.getLogger(__name__)
 
 _VERSION = 1
+# Bytes of a large record: some twenty targets.
+_RECORD_BYTES = 16 * 1024
 _RECORD: TypeAdapter[dict[str, int | Record]] = TypeAdapter(dict[str, int | Record])
 
 
@@ -26,6 +29,25 @@ class FileStore:
         self._folder = folder
         self._file = folder / "state.json"
         self._notices: list[str] = []
+
+    def claim(self) -> None:
+        """Take the folder for this process, as long as it lives.
+
+        Raises:
+            AgentError: CONFIGURATION when it is missing, cannot be used, or another agent has it: two of them would
+                undo each other's work.
+        """
+        try:
+            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._unusable("another zdd-agent uses it", "stop that one first") from None
+        except OSError as error:
+            hint = "make the folder, writable for the agent, or set `state_directory`"
+            raise self._unusable(error.strerror or str(error), hint) from None
+
+    def _unusable(self, cause: str, hint: str) -> AgentError:
+        return AgentError(Kind.CONFIGURATION, f"cannot use {self._folder}: {cause}", hint=hint, value="state_directory")
 
     def notices(self) -> tuple[str, ...]:
         """What the operator should know of the file, as whole sentences, until the next start."""
@@ -49,11 +71,14 @@ class FileStore:
         try:
             document = _RECORD.validate_json(raw)
             record = document["record"]
-        except (ValidationError, KeyError) as error:
-            self._set_aside(error)
+        except ValidationError as error:
+            self._set_aside(error.errors()[0]["msg"])
+            return Record()
+        except KeyError:
+            self._set_aside("it holds no record")
             return Record()
         if document.get("version") != _VERSION or not isinstance(record, Record):
-            self._set_aside(ValueError(f"version {document.get('version')!r}"))
+            self._set_aside(f"it is of version {document.get('version')!r}, not {_VERSION}")
             return Record()
         return record
 
@@ -62,11 +87,7 @@ class FileStore:
         raw = _RECORD.dump_json({"version": _VERSION, "record": record}, indent=1)
         new = self._file.with_suffix(".new")
         try:
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
+            _put(new, raw)
             new.replace(self._file)
             self._sync_folder()
         except OSError as error:
@@ -74,15 +95,27 @@ class FileStore:
                 new.unlink(missing_ok=True)
             raise self._error("write", error) from None
 
-    def _set_aside(self, error: Exception) -> None:
-        aside = self._file.with_name(f"state.json.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    def try_write(self) -> None:
+        """Write and sync beside the state file, and leave no trace. Raises AgentError STORE, transient."""
+        trial = self._folder / "doctor.new"
+        try:
+            _put(trial, b"x" * _RECORD_BYTES)
+            trial.unlink()
+            self._sync_folder()
+        except OSError as error:
+            raise self._error("write beside", error) from None
+
+    def _set_aside(self, cause: str) -> None:
+        seconds, fraction = divmod(time.time_ns(), 10**9)  # to the end: a second damaged file gets a name of its own
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
+        aside = self._file.with_name(f"state.json.damaged-{moment}.{fraction:09}")
         try:
             self._file.rename(aside)
             self._sync_folder()
         except OSError as failed:
             raise self._error("set aside", failed) from None
         notice = (
-            f"the state file was damaged ({str(error).splitlines()[0]}) and is set aside as {aside}: "
+            f"the state file was damaged ({cause}) and is set aside as {aside}: "
             "what an earlier drain took out is known only as far as AWS still lists it; compare with that file"
         )
         log.critical("%s", notice)
@@ -103,3 +136,11 @@ class FileStore:
             value=str(self._file),
             transient=True,
         )
+
+
+def _put(path: Path, raw: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())

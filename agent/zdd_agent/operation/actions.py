@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zdd_agent.model import Failure, Outcome, Phase, Target
+from zdd_agent.model import Failure, Outcome, Phase
+from zdd_agent.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,32 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Deregister:
-    """Deregister these targets, then go on draining."""
+    """Deregister these targets, then go on draining.
+
+    `guarded` and `guarded_at` are the claim: which other targets were healthy, and when that was seen.
+    """
+
+    targets: tuple[Target, ...]
+    guarded: tuple[Target, ...] = ()
+    guarded_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """The second look found that this host may stay out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Register these targets again, then end as refused."""
+
+    targets: tuple[Target, ...]
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask the app on this host what the load balancer's health check asks, once for each of these targets."""
 
     targets: tuple[Target, ...]
 
@@ -55,4 +81,4 @@ class End:
     failure: Failure | None = None
 
 
-Action = Discover | Look | Deregister | Register | Move | Wait | End
+Action = Discover | Look | Probe | Deregister | Confirm | Return | Register | Move | Wait | End

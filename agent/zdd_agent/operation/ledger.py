@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,9 @@ from zdd_agent.operation import timing
 from zdd_agent.operation.actions import End
 from zdd_agent.operation.journal import Journal
 from zdd_agent.ports import Clock, Store
+
+# Ended operations kept in memory: whoever waits for one learns its end even when the next has begun.
+_KEPT = 16
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class Ledger:
         self._timeouts = timeouts
         self._lock = threading.RLock()
         self._record = store.read()
+        self._ended: deque[Operation] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[Verb, Outcome]] = Counter()
         self._journal = Journal(first_seq=int(clock.now() * 1000))
         self._closed = False
@@ -106,10 +110,12 @@ class Ledger:
 
     def operation(self, operation_id: str) -> Operation:
         """The operation of this ID. Raises AgentError NOT_FOUND."""
-        current = self.record().operation
-        if current is None or current.id != operation_id:
-            raise AgentError(Kind.NOT_FOUND, f"cannot show operation {operation_id[:32]!r}: there is none")
-        return current
+        with self._lock:
+            known = (self._record.operation, *self._ended)
+        for operation in known:
+            if operation is not None and operation.id == operation_id:
+                return operation
+        raise AgentError(Kind.NOT_FOUND, f"cannot show operation {operation_id[:32]!r}: there is none")
 
     def events(self, operation_id: str, after: int, seconds: float) -> tuple[Operation, tuple[Event, ...]]:
         """Long poll: the operation and its events after `after`, at once if there are any or it has ended."""
@@ -166,6 +172,7 @@ class Ledger:
                 out_since = record.out_since or self._clock.now() if ended.verb is Verb.DRAIN else None
                 record = replace(record, out_since=out_since)
             self._record = record
+            self._ended.append(ended)
             self._counts[ended.verb, end.outcome] += 1
             try:
                 self._store.write(record)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Identity, Membership, Target, TargetGroup, TargetHealth
 from zdd_agent.ports import LoadBalancing
+from zdd_agent.targets import Identity, Membership, Target, TargetGroup, TargetHealth
 
 # Finding the membership costs one DescribeTargetHealth a group, of a budget of about 10 a second that the whole
 # account shares (aws-facts: throttling).
@@ -34,7 +34,7 @@ def find(
         health = aws.health(group.arn)
         targets = own_targets(identity, group, health)
         if targets:
-            holding.append(aws.with_delay(group))
+            holding.append(aws.with_attributes(group))
             mine.extend(targets)
             population.extend(health)
     return Membership(tuple(holding), tuple(mine)), tuple(groups), tuple(population)

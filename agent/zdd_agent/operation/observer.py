@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Membership, Observation, TargetGroup, TargetHealth, Verb
+from zdd_agent.model import Observation, Verb
 from zdd_agent.operation.membership import find, named_targets
-from zdd_agent.ports import LoadBalancing, Metadata
+from zdd_agent.ports import Instances, LoadBalancing, Metadata
+from zdd_agent.targets import Membership, TargetGroup, TargetHealth
 
 
 class Observer:
@@ -18,8 +20,9 @@ class Observer:
         names: `target_groups` of the settings; empty to search the VPC.
     """
 
-    def __init__(self, aws: LoadBalancing, metadata: Metadata, names: Sequence[str]) -> None:
+    def __init__(self, aws: LoadBalancing, instances: Instances, metadata: Metadata, names: Sequence[str]) -> None:
         self._aws = aws
+        self._instances = instances
         self._metadata = metadata
         self._names = tuple(names)
         self._lock = threading.Lock()
@@ -38,7 +41,7 @@ class Observer:
         found, asked, population = find(self._aws, identity, self._names)
         if verb is Verb.REJOIN and self._names:
             absent = tuple(g for g in asked if g.arn not in {h.arn for h in found.groups})
-            absent = tuple(self._aws.with_delay(g) for g in absent)
+            absent = tuple(self._aws.with_attributes(g) for g in absent)
             found = found.joined(Membership(absent, named_targets(identity, absent)))
         missing: frozenset[str] = frozenset()
         if old is not None:
@@ -46,11 +49,13 @@ class Observer:
             more, missing = self._ask(unasked)
             population = (*population, *more)
             found = old.without_groups(missing).joined(found)
+        population = self._zoned(found.groups, population)
         return found, self._keep(found, Observation(population, frozenset(), now, now + pace))
 
     def look(self, membership: Membership, now: float, pace: float) -> Observation:
         """The health of every target of the membership's groups. A group that is gone is named as missing."""
         population, missing = self._ask(membership.groups)
+        population = self._zoned(membership.groups, population)
         return self._keep(membership, Observation(population, missing, now, now + pace))
 
     def latest(self) -> tuple[Membership, Observation] | None:
@@ -69,6 +74,18 @@ class Observer:
                     raise
                 missing.add(group.arn)
         return tuple(population), frozenset(missing)
+
+    def _zoned(self, groups: Sequence[TargetGroup], population: tuple[TargetHealth, ...]) -> tuple[TargetHealth, ...]:
+        """The same with the zones filled in that the guard needs and ELB does not tell: those of instances."""
+        arns = {g.arn for g in groups if not g.cross_zone and g.target_type == "instance"}
+        ids = sorted({h.target.id for h in population if h.target.group in arns})
+        if not ids:
+            return population
+        zones = self._instances.zones(ids)
+        return tuple(
+            replace(h, target=replace(h.target, zone=zones.get(h.target.id))) if h.target.group in arns else h
+            for h in population
+        )
 
     def _keep(self, membership: Membership, seen: Observation) -> Observation:
         with self._lock:

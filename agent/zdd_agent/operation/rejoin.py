@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from zdd_agent.errors import Kind
-from zdd_agent.model import (
-    Failure,
-    Membership,
-    Observation,
-    Operation,
-    Outcome,
-    Phase,
-    Record,
-    State,
-    Target,
-    group_name,
-)
-from zdd_agent.operation.actions import Action, Discover, End, Look, Move, Register, Wait
+from zdd_agent.model import Check, Evidence, Failure, Observation, Operation, Outcome, Phase, ProbeResult, Record, Tally
+from zdd_agent.operation.actions import Action, Discover, End, Look, Move, Probe, Register, Wait
+from zdd_agent.operation.diagnosis import believed
+from zdd_agent.targets import Membership, State, Target, group_name
 
 # States of a target that is registered and only needs time. `draining` counts as absent: registering again
 # is what brings it back (rule 8 of docs/architecture.md).
 _UNDER_WAY = frozenset({State.INITIAL, State.UNHEALTHY, State.UNUSED, State.UNAVAILABLE, State.HEALTHY})
 
 
-def decide(record: Record, seen: Observation | None, now: float, poll_seconds: float) -> Action:
+def decide(record: Record, evidence: Evidence, now: float, poll_seconds: float) -> Action:
     """The next action of the rejoin in `record`.
 
     Args:
         record: what is on disk; its operation is a rejoin under way.
-        seen: what AWS said last, None when it was not asked since the last change or restart.
+        evidence: what is known besides.
         now: seconds since the epoch.
         poll_seconds: the wait between a registration and the first look.
     """
@@ -35,65 +26,94 @@ def decide(record: Record, seen: Observation | None, now: float, poll_seconds: f
     membership = record.membership or Membership()
     assert operation is not None  # noqa: S101  the runner's promise, and what mypy needs
     if operation.phase is Phase.PROBING:
-        return _probing(record, membership, seen)
+        return _probing(record, operation, membership, evidence, now)
     if operation.phase is Phase.REGISTERING:
-        return Register(_absent(membership, seen) if seen else membership.targets)
-    return _warming(operation, membership, seen, now, poll_seconds)
+        return Register(_absent(membership, evidence.seen) if evidence.seen else membership.targets)
+    return _warming(operation, membership, evidence, now, poll_seconds)
 
 
-def _probing(record: Record, membership: Membership, seen: Observation | None) -> Action:
+def counted(tallies: tuple[Tally, ...], results: tuple[ProbeResult, ...]) -> tuple[Tally, ...]:
+    """The tallies with these results: a pass counts on, a failure starts again."""
+    passes = {t.target: t.passes for t in tallies}
+    new = {r.target: Tally(r.target, passes.get(r.target, 0) + 1 if r.passed else 0, r.said) for r in results}
+    return (*(t for t in tallies if t.target not in new), *new.values())
+
+
+def _probing(record: Record, operation: Operation, membership: Membership, evidence: Evidence, now: float) -> Action:
     known = record.out_since is not None and membership.targets
-    if seen is None:
-        return Move(Phase.REGISTERING) if known else Discover()
+    if evidence.seen is None and not known:
+        return Discover()
     if not membership.targets:
-        return End(
-            Outcome.FAILED,
-            "",
-            Failure(
-                Kind.NO_MEMBERSHIP.wire,
-                "cannot rejoin: this host was in no target group, and the settings name none",
-                "set `target_groups` in /etc/zdd-agent/config.toml",
-            ),
+        return _failed(
+            Kind.NO_MEMBERSHIP,
+            "this host was in no target group, and the settings name none",
+            "set `target_groups` in /etc/zdd-agent/config.toml",
         )
-    if not _unhealthy(membership, seen):
+    if evidence.seen is not None and not _unhealthy(membership, evidence.seen):
         return End(Outcome.SUCCEEDED, "already in service")
-    return Move(Phase.REGISTERING)
+    passes = {tally.target: tally.passes for tally in evidence.tallies}
+    failing = tuple(
+        t for t in membership.targets if passes.get(t, 0) < membership.group(t.group).health_check.healthy_threshold
+    )
+    if not failing or Check.PROBE in operation.request.force:
+        return Move(Phase.REGISTERING)
+    said = "; ".join(f"{t.target}: {t.said}" for t in evidence.tallies if t.target in failing) or "not probed yet"
+    if now >= operation.deadline:
+        return _timed_out(operation, f"nothing is registered, since the app does not pass its health check: {said}")
+    if now < evidence.probe_again_at:
+        return Wait(min(evidence.probe_again_at, operation.deadline), f"probing: {said}")
+    return Probe(failing)
 
 
 def _warming(
-    operation: Operation, membership: Membership, seen: Observation | None, now: float, poll_seconds: float
+    operation: Operation, membership: Membership, evidence: Evidence, now: float, poll_seconds: float
 ) -> Action:
+    seen = evidence.seen
     if seen is None:
-        first = (operation.accepted_at or now) + poll_seconds
-        return Look() if now >= min(first, operation.deadline) else Wait(min(first, operation.deadline), "registered")
+        first = min((operation.accepted_at or now) + poll_seconds, operation.deadline)
+        return Wait(first, "registered") if now < first else Look()
     if gone := sorted(group_name(arn) for arn in seen.missing_groups):
-        return End(
-            Outcome.FAILED,
-            "",
-            Failure(
-                Kind.TARGET_GROUP_NOT_FOUND.wire,
-                f"cannot rejoin: target group {', '.join(gone)} does not exist any more",
-                "run `zdd-agent drain` to forget it, then `zdd-agent rejoin`",
-            ),
+        return _failed(
+            Kind.TARGET_GROUP_NOT_FOUND,
+            f"target group {', '.join(gone)} does not exist any more",
+            "run `zdd-agent drain` to forget it, then `zdd-agent rejoin`",
         )
     pending = _unhealthy(membership, seen)
     if not pending:
         spent = now - operation.started_at
         return End(Outcome.SUCCEEDED, f"rejoined: {len(membership.targets)} healthy in {spent:.0f} s")
-    said = "; ".join(str(seen.of(t) or f"{t} is not registered") for t in pending)
+    if not seen.probes and _needs_probe(pending, seen):
+        return Probe(pending)
+    if causes := believed(membership, (seen, *evidence.earlier)):
+        said = "; ".join(f"{c.target}: {c.message}" for c in causes)
+        return _failed(Kind.FAILED, said, "; ".join(dict.fromkeys(c.hint for c in causes)))
+    said = "; ".join(_say(t, seen) for t in pending)
     if now >= operation.deadline:
-        return End(
-            Outcome.TIMED_OUT,
-            "",
-            Failure(
-                Kind.TIMED_OUT.wire,
-                f"cannot finish the rejoin in {operation.deadline - operation.started_at:.0f} s: {said}",
-                "run `zdd-agent status`, mend the app, then `zdd-agent rejoin` again",
-            ),
-        )
+        return _timed_out(operation, said)
     if now < seen.look_again_at:
         return Wait(min(seen.look_again_at, operation.deadline), said)
     return Move(Phase.REGISTERING) if _absent(membership, seen) else Look()
+
+
+def _failed(kind: Kind, cause: str, hint: str) -> End:
+    return End(Outcome.FAILED, "", Failure(kind.wire, f"cannot rejoin: {cause}", hint))
+
+
+def _timed_out(operation: Operation, pending: str) -> End:
+    span = operation.deadline - operation.started_at
+    return End(
+        Outcome.TIMED_OUT,
+        "",
+        Failure(
+            Kind.TIMED_OUT.wire,
+            f"cannot finish the rejoin in {span:.0f} s: {pending}",
+            "run `zdd-agent status`, mend the app, then `zdd-agent rejoin` again",
+        ),
+    )
+
+
+def _needs_probe(pending: tuple[Target, ...], seen: Observation) -> bool:
+    return any((health := seen.of(t)) is not None and health.state is State.UNHEALTHY for t in pending)
 
 
 def _absent(membership: Membership, seen: Observation) -> tuple[Target, ...]:
@@ -108,3 +128,9 @@ def _is_registered(target: Target, seen: Observation) -> bool:
 
 def _unhealthy(membership: Membership, seen: Observation) -> tuple[Target, ...]:
     return tuple(t for t in membership.targets if (health := seen.of(t)) is None or health.state is not State.HEALTHY)
+
+
+def _say(target: Target, seen: Observation) -> str:
+    probe = next((p for p in seen.probes if p.target == target), None)
+    answered = f", the app here says: {probe.said}" if probe is not None else ""
+    return f"{seen.of(target) or f'{target} is not registered'}{answered}"

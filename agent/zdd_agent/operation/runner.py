@@ -8,22 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import (
-    Failure,
-    Membership,
-    Observation,
-    Operation,
-    Outcome,
-    Phase,
-    Target,
-    TargetGroup,
-    Verb,
-)
+from zdd_agent.model import Evidence, Failure, Operation, Outcome, Phase, Verb
 from zdd_agent.operation import drain, rejoin, timing
-from zdd_agent.operation.actions import Action, Deregister, Discover, End, Look, Move, Register, Wait
+from zdd_agent.operation.actions import (
+    Action,
+    Confirm,
+    Deregister,
+    Discover,
+    End,
+    Look,
+    Move,
+    Probe,
+    Register,
+    Return,
+    Wait,
+)
+from zdd_agent.operation.diagnosis import LOOKS
 from zdd_agent.operation.ledger import Ledger
 from zdd_agent.operation.observer import Observer
-from zdd_agent.ports import Clock, LoadBalancing, Supervisor
+from zdd_agent.operation.rejoin import counted
+from zdd_agent.ports import Clock, LoadBalancing, Prober, Supervisor
+from zdd_agent.targets import Floor, Membership, Target, TargetGroup
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +38,19 @@ HEARTBEAT_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 1.0
 
 
+Change = Callable[[TargetGroup, tuple[Target, ...]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often AWS is asked, in seconds: the interval, and what is drawn at random and added to it."""
+    """How often things are asked, in seconds.
+
+    `interval` is AWS's, `jitter` is drawn at random and added to it, `probe` is between two probes of the app.
+    """
 
     interval: float
     jitter: float
+    probe: float
 
 
 class Runner:
@@ -50,23 +62,27 @@ class Runner:
         ledger: Ledger,
         observer: Observer,
         aws: LoadBalancing,
+        prober: Prober,
         clock: Clock,
         supervisor: Supervisor,
         pace: Pace,
+        floor: Floor,
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
         self._observer = observer
         self._aws = aws
+        self._prober = prober
         self._clock = clock
         self._supervisor = supervisor
         self._pace = pace
+        self._floor = floor
         self._rng = rng
         self._stopping = False
         self._failures = 0
-        # What AWS said since the last change; forgotten when another operation starts.
-        self._seen: Observation | None = None
-        self._seen_for = ""
+        # What is known since the last change; forgotten when another operation starts.
+        self._evidence = Evidence()
+        self._evidence_for = ""
 
     def stop(self) -> None:
         """End `run` soon; an operation under way stays on disk and goes on after the next start."""
@@ -91,8 +107,8 @@ class Runner:
 
     def tick(self, operation: Operation) -> float:
         """One decision of the operation under way and its effect; answers how long to wait (seconds)."""
-        if operation.id != self._seen_for:
-            self._seen, self._seen_for, self._failures = None, operation.id, 0
+        if operation.id != self._evidence_for:
+            self._evidence, self._evidence_for, self._failures = Evidence(), operation.id, 0
         try:
             if operation.cancelled_by is not None:
                 self._ledger.end(_cancelled(operation))
@@ -113,18 +129,24 @@ class Runner:
     def _decide(self, operation: Operation) -> Action:
         record, now = self._ledger.record(), self._clock.now()
         if operation.verb is Verb.DRAIN:
-            return drain.decide(record, self._seen, now)
-        return rejoin.decide(record, self._seen, now, self._pace.interval)
+            return drain.decide(record, self._evidence, now, self._floor)
+        return rejoin.decide(record, self._evidence, now, self._pace.interval)
 
     def _act(self, operation: Operation, action: Action) -> None:
         match action:
             case Discover():
                 self._discover(operation)
             case Look():
-                membership = self._ledger.record().membership or Membership()
-                self._seen = self._observer.look(membership, self._clock.now(), self._until_next_look())
-            case Deregister(targets):
-                self._change(operation, Phase.DRAINING, targets, self._aws.deregister, "deregistered")
+                self._look()
+            case Probe(targets):
+                self._probe(operation, targets)
+            case Deregister(targets, guarded, guarded_at):
+                claimed = replace(operation, guarded=guarded, guarded_at=guarded_at, confirmed=not targets)
+                self._change(claimed, Phase.DRAINING, targets, self._aws.deregister, "deregistered")
+            case Confirm():
+                self._ledger.persist(self._ledger.record(), replace(operation, confirmed=True))
+            case Return(targets, failure):
+                self._return(operation, targets, failure)
             case Register(targets):
                 self._change(operation, Phase.WARMING, targets, self._aws.register, "registered")
             case Move(phase):
@@ -138,7 +160,31 @@ class Runner:
         now = self._clock.now()
         membership, seen = self._observer.discover(operation.verb, old, now, self._until_next_look())
         self._ledger.persist(replace(record, membership=membership), self._timed(operation, membership))
-        self._seen = seen  # only now: what was seen means nothing beside a membership that is not the one on disk
+        self._evidence = Evidence(
+            seen
+        )  # only now: what was seen means nothing beside a membership that is not the one on disk
+
+    def _look(self) -> None:
+        membership = self._ledger.record().membership or Membership()
+        seen = self._observer.look(membership, self._clock.now(), self._until_next_look())
+        old = self._evidence
+        earlier = (old.seen, *old.earlier)[:LOOKS] if old.seen is not None else ()
+        self._evidence = replace(old, seen=seen, earlier=earlier)
+
+    def _probe(self, operation: Operation, targets: tuple[Target, ...]) -> None:
+        membership = self._ledger.record().membership or Membership()
+        results = tuple(self._prober.check(membership.group(t.group), t) for t in targets)
+        evidence = self._evidence
+        if operation.phase is Phase.PROBING:
+            again = self._clock.now() + self._pace.probe
+            self._evidence = replace(evidence, tallies=counted(evidence.tallies, results), probe_again_at=again)
+        elif evidence.seen is not None:
+            self._evidence = replace(evidence, seen=replace(evidence.seen, probes=results))
+
+    def _return(self, operation: Operation, targets: tuple[Target, ...], failure: Failure) -> None:
+        self._each_group(targets, self._aws.register, "registered again")
+        self._ledger.persist(replace(self._ledger.record(), out_since=None), operation)
+        self._ledger.end(End(Outcome.REFUSED, "", failure))
 
     def _move(self, operation: Operation, phase: Phase) -> None:
         record = self._ledger.record()
@@ -154,19 +200,21 @@ class Runner:
         operation: Operation,
         then: Phase,
         targets: tuple[Target, ...],
-        call: Callable[[TargetGroup, tuple[Target, ...]], None],
+        call: Change,
         done: str,
     ) -> None:
-        record = self._ledger.record()
-        for group in (record.membership or Membership()).groups:
+        self._each_group(targets, call, done)
+        # Nothing to change means that it was changed before, at a moment that is not known here.
+        accepted_at = self._clock.now() if targets else operation.accepted_at
+        self._ledger.persist(self._ledger.record(), replace(operation.moved(then), accepted_at=accepted_at))
+        self._evidence = Evidence()
+
+    def _each_group(self, targets: tuple[Target, ...], call: Change, done: str) -> None:
+        for group in (self._ledger.record().membership or Membership()).groups:
             own = tuple(t for t in targets if t.group == group.arn)
             if own:
                 call(group, own)
                 self._ledger.say(f"{done} {', '.join(map(str, own))}")
-        # Nothing to change means that it was changed before, at a moment that is not known here.
-        accepted_at = self._clock.now() if targets else operation.accepted_at
-        self._ledger.persist(record, replace(operation.moved(then), accepted_at=accepted_at))
-        self._seen = None
 
     def _failed(self, operation: Operation, error: AgentError) -> float:
         """End the operation, or answer how long to wait before another try, when that may help."""

@@ -7,20 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zdd_agent.errors import AgentError
-from zdd_agent.model import (
-    Identity,
-    Membership,
-    Observation,
-    Outcome,
-    Posture,
-    Record,
-    State,
-    Target,
-    Verb,
-)
+from zdd_agent.model import Check, Failure, Observation, Outcome, Posture, Record, Verb
+from zdd_agent.operation import drain
 from zdd_agent.operation.observer import Observer
 from zdd_agent.ports import Clock, Metadata
+from zdd_agent.targets import Floor, Identity, Membership, State, Target
 
+# Seconds that a caller waits for another one's question to AWS: an answer takes well under one.
+PATIENCE_SECONDS = 2.0
 # Seconds for which a membership found for `status` is believed; a drain always finds it afresh.
 MEMBERSHIP_SECONDS = 300.0
 
@@ -36,6 +30,14 @@ class Snapshot:
     record: Record
     now: float
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an operation would register or deregister, and why a guard would refuse it."""
+
+    targets: tuple[Target, ...]
+    refusal: Failure | None
 
 
 def posture(record: Record, membership: Membership, seen: Observation | None) -> Posture:
@@ -59,12 +61,15 @@ class Reporter:
 
     def __init__(
         self,
+        *,
         observer: Observer,
         metadata: Metadata,
         clock: Clock,
         record: Callable[[], Record],
-        poll_seconds: float,
         notices: Callable[[], tuple[str, ...]],
+        poll_seconds: float,
+        drained_warning_seconds: float,
+        floor: Floor,
     ) -> None:
         self._observer = observer
         self._metadata = metadata
@@ -72,6 +77,8 @@ class Reporter:
         self._record = record
         self._poll_seconds = poll_seconds
         self._notices = notices
+        self._drained_warning_seconds = drained_warning_seconds
+        self._floor = floor
         self._refreshing = threading.Lock()
         self._found_at = float("-inf")
 
@@ -79,26 +86,38 @@ class Reporter:
         """The host's posture and targets; an outside thing that fails becomes a warning, never an error."""
         warnings: list[str] = []
         identity = None
-        try:
-            identity = self._metadata.identity()
-            with self._refreshing:
+        # One caller asks; the others are told what is known rather than queue behind a service that is silent.
+        if self._refreshing.acquire(timeout=PATIENCE_SECONDS):
+            try:
+                identity = self._metadata.identity()
                 self._refresh()
-        except AgentError as error:
-            warnings.append(error.message + (f" ({error.hint})" if error.hint else ""))
+            except AgentError as error:
+                warnings.append(error.message + (f" ({error.hint})" if error.hint else ""))
+            finally:
+                self._refreshing.release()
+        else:
+            warnings.append("AWS is being asked and does not answer; this is what was known before")
         record = self._record()
         latest = self._observer.latest()
         membership, seen = latest if latest is not None else (record.membership or Membership(), None)
         where = posture(record, membership, None if warnings else seen)
-        return Snapshot(where, identity, membership, seen, record, self._clock.now(), (*self._notices(), *warnings))
+        now = self._clock.now()
+        if record.out_since is not None and now - record.out_since > self._drained_warning_seconds:
+            warnings.append(
+                f"this host has been out for {now - record.out_since:.0f} s: `zdd-agent rejoin` puts it back"
+            )
+        return Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings))
 
-    def plan(self, verb: Verb) -> tuple[Target, ...]:
-        """The targets that this operation would deregister or register now. Changes nothing."""
+    def plan(self, verb: Verb, force: tuple[Check, ...]) -> Plan:
+        """What this operation would do now. Changes nothing."""
         record = self._record()
         old = record.membership if record.out_since is not None else None
         membership, seen = self._observer.discover(verb, old, self._clock.now(), self._poll_seconds)
         if verb is Verb.REJOIN:
-            return tuple(t for t in membership.targets if (h := seen.of(t)) is None or h.state is not State.HEALTHY)
-        return tuple(t for t in membership.targets if (h := seen.of(t)) and h.state is not State.DRAINING)
+            absent = (t for t in membership.targets if (h := seen.of(t)) is None or h.state is not State.HEALTHY)
+            return Plan(tuple(absent), None)
+        present = (t for t in membership.targets if (h := seen.of(t)) and h.state is not State.DRAINING)
+        return Plan(tuple(present), drain.refusal(membership, seen, self._floor, force))
 
     def _refresh(self) -> None:
         now = self._clock.now()

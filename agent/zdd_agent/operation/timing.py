@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdd_agent.model import BalancerKind, Membership, Target, TargetGroup
+from zdd_agent.targets import BalancerKind, Membership, Target, TargetGroup
 
 # Seconds from a registration to the balancer's first health check. ALB: "up to 30 seconds",
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html
@@ -26,7 +26,7 @@ def drain_timeout(membership: Membership) -> float:
 
 
 def rejoin_timeout(membership: Membership) -> float:
-    """Seconds after which a rejoin should have ended: the lag, the checks, and a margin."""
+    """Seconds after which a rejoin should have ended: the app's start, the lag, the checks, and a margin."""
     return max((_until_healthy(g) for g in membership.groups), default=0.0) + MARGIN_SECONDS
 
 

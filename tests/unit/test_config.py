@@ -1,0 +1,178 @@
+"""Settings: what is accepted, and the exact complaint about the rest."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from zdd_agent.config import Settings, load
+from zdd_agent.errors import AgentError, Kind
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+def read(file: Path, text: str = "", **variables: str) -> Settings:
+    file.write_text(text)
+    return load({"ZDD_AGENT_CONFIG": str(file), **variables})
+
+
+def complaint(file: Path, text: str = "", **variables: str) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        read(file, text, **variables)
+    assert caught.value.kind is Kind.CONFIGURATION
+    assert caught.value.hint
+    return caught.value
+
+
+def test_no_setting_is_needed(file: Path) -> None:
+    settings = read(file)
+    assert settings == Settings()
+    assert str(settings.socket) == "/run/zdd-agent/agent.sock"
+    assert str(settings.state_directory) == "/var/lib/zdd-agent"
+    assert settings.target_groups == ()
+    assert settings.access.operator_groups == ("zdd-agent",)
+
+
+def test_polls_are_not_tighter_than_the_accounts_budget_allows_by_default(file: Path) -> None:
+    poll = read(file).poll
+    assert (poll.interval_seconds, poll.jitter_seconds) == (10, 5)
+
+
+def test_every_table_is_read(file: Path) -> None:
+    settings = read(
+        file,
+        """
+        socket = "/tmp/agent.sock"
+        state_directory = "/tmp/state"
+        target_groups = ["web", "arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/api/0"]
+        [poll]
+        interval_seconds = 12.5
+        jitter_seconds = 0
+        [timeouts]
+        drain_seconds = 400
+        [access]
+        operator_users = ["deploy", "1001"]
+        reader_groups = ["monitoring"]
+        """,
+    )
+    assert settings.socket == Path("/tmp/agent.sock")  # noqa: S108  never opened
+    assert settings.target_groups[0] == "web"
+    assert (settings.poll.interval_seconds, settings.poll.jitter_seconds) == (12.5, 0)
+    assert (settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds) == (400, None)
+    assert settings.access.operator_users == ("deploy", "1001")
+    assert settings.access.reader_groups == ("monitoring",)
+
+
+def test_settings_cannot_be_changed_once_they_are_read(file: Path) -> None:
+    with pytest.raises(ValidationError):
+        read(file).poll.interval_seconds = 1.0  # type: ignore[misc]
+
+
+def test_conf_d_is_laid_over_the_file_in_the_order_of_the_names(file: Path) -> None:
+    (file.parent / "conf.d").mkdir()
+    (file.parent / "conf.d/20-late.toml").write_text("[poll]\ninterval_seconds = 20")
+    (file.parent / "conf.d/10-early.toml").write_text("[poll]\ninterval_seconds = 10\njitter_seconds = 1")
+    (file.parent / "conf.d/30-other.txt").write_text("not read")
+    poll = read(file, "[poll]\ninterval_seconds = 5").poll
+    assert (poll.interval_seconds, poll.jitter_seconds) == (20, 1)
+
+
+def test_variables_are_laid_over_the_files(file: Path) -> None:
+    settings = read(
+        file, "[poll]\ninterval_seconds = 5\njitter_seconds = 2", ZDD_AGENT_POLL__INTERVAL_SECONDS="7", HOME="/root"
+    )
+    assert (settings.poll.interval_seconds, settings.poll.jitter_seconds) == (7, 2)
+
+
+@pytest.mark.parametrize("text", ["web,api", " web , api ,", '["web", "api"]'])
+def test_a_variable_holds_a_list_with_commas_or_as_toml(file: Path, text: str) -> None:
+    assert read(file, ZDD_AGENT_TARGET_GROUPS=text).target_groups == ("web", "api")
+
+
+def test_an_empty_variable_is_an_empty_list(file: Path) -> None:
+    assert read(file, 'target_groups = ["web"]', ZDD_AGENT_TARGET_GROUPS="").target_groups == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ('target_group = ["web"]', "`target_group`", "did you mean target_groups?"),
+        ("[poll]\ninterval = 3", "`poll.interval`", "did you mean interval_seconds?"),
+        ("[polls]\ninterval_seconds = 3", "`polls`", "did you mean poll?"),
+        ("[access]\nzzz = 1", "`access.zzz`", "known here: operator_groups, operator_users, reader_groups, reader"),
+        ("[poll]\n5 = 1", "`poll.5`", "known here: interval_seconds, jitter_seconds"),
+    ],
+)
+def test_an_unknown_setting_is_named_with_its_file_and_the_nearest_known_one(
+    file: Path, text: str, key: str, hint: str
+) -> None:
+    message = complaint(file, text).message
+    assert f"{file}: unknown setting {key}" in message
+    assert hint in message
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "accepted"),
+    [
+        ("[poll]\ninterval_seconds = 0", "`poll.interval_seconds` is 0", "seconds between two looks, more than 0"),
+        ("[poll]\ninterval_seconds = 'often'", "`poll.interval_seconds` is 'often'", "seconds"),
+        ("[poll]\ninterval_seconds = true", "`poll.interval_seconds` is True", "seconds"),
+        ("[poll]\njitter_seconds = nan", "`poll.jitter_seconds` is nan", "0 or more"),
+        ("[poll]\njitter_seconds = -1", "`poll.jitter_seconds` is -1", "0 or more"),
+        ("[timeouts]\ndrain_seconds = inf", "`timeouts.drain_seconds` is inf", "seconds, more than 0"),
+        ("target_groups = 'web'", "`target_groups` is 'web'", "a list of target group names or ARNs"),
+        ("target_groups = ['web', 5]", "`target_groups` is 5", "a list of target group names or ARNs"),
+        ("socket = 'agent.sock'", "`socket` is 'agent.sock'", "an absolute path"),
+        ("socket = 5", "`socket` is 5", "an absolute path"),
+        ("poll = 5", "`poll` is 5", "a table"),
+    ],
+)
+def test_a_malformed_value_is_named_with_file_key_what_was_found_and_what_is_accepted(
+    file: Path, text: str, found: str, accepted: str
+) -> None:
+    message = complaint(file, text).message
+    assert f"{file}: {found}" in message
+    assert message.split("accepted is ")[1].startswith(accepted) or accepted in message.split("accepted is ")[1]
+
+
+def test_a_malformed_variable_is_named_as_one(file: Path) -> None:
+    message = complaint(file, ZDD_AGENT_POLL__INTERVAL_SECONDS="often").message
+    assert "variable ZDD_AGENT_POLL__INTERVAL_SECONDS: `poll.interval_seconds` is 'often'" in message
+
+
+def test_an_unknown_variable_is_a_slip_and_not_ignored(file: Path) -> None:
+    message = complaint(file, ZDD_AGENT_SOKET="/run/x").message
+    assert "variable ZDD_AGENT_SOKET: unknown setting `soket`: did you mean socket?" in message
+
+
+def test_the_file_at_fault_is_named_among_several(file: Path) -> None:
+    (file.parent / "conf.d").mkdir()
+    (file.parent / "conf.d/10-a.toml").write_text("[poll]\njitter_seconds = 1")
+    (file.parent / "conf.d/20-b.toml").write_text("[poll]\ninterval_seconds = 'often'")
+    assert f"{file.parent}/conf.d/20-b.toml: `poll.interval_seconds`" in complaint(file, "[poll]").message
+
+
+def test_every_fault_is_told_at_once(file: Path) -> None:
+    message = complaint(file, "target_groups = 1\n[poll]\ninterval_seconds = 0").message
+    assert "`target_groups` is 1" in message
+    assert "`poll.interval_seconds` is 0" in message
+
+
+def test_a_file_that_is_no_toml_is_named_with_the_line(file: Path) -> None:
+    message = complaint(file, "ok = 1\nbroken [").message
+    assert str(file) in message
+    assert "line 2" in message
+
+
+def test_a_file_that_is_no_text_is_named(file: Path) -> None:
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(AgentError, match="cannot read"):
+        load({"ZDD_AGENT_CONFIG": str(file)})
+
+
+def test_a_file_that_was_asked_for_and_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="no-such"):
+        load({"ZDD_AGENT_CONFIG": str(tmp_path / "no-such.toml")})

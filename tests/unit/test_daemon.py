@@ -1,0 +1,292 @@
+"""The daemon as a process: how it starts, what it refuses, how it stops."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from metadata import metadata_service
+from wire import PATIENCE, Caller
+from zdd_agent.client import Client
+
+# A signal that never comes back from its handler, or an agent that waits for ever, ends the test after so long.
+GIVE_UP_SECONDS = 20
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="zdd"))  # not tmp_path: a socket's path has at most 108 bytes
+    (path / "state").mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+def environ(folder: Path, **more: str) -> dict[str, str]:
+    """All that the daemon knows of this machine; AWS and the metadata service are not there."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[2] / "agent"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "ZDD_AGENT_CONFIG": str(folder / "config.toml"),
+        "ZDD_AGENT_SOCKET": str(folder / "agent.sock"),
+        "ZDD_AGENT_STATE_DIRECTORY": str(folder / "state"),
+        **more,
+    }
+
+
+def refused(folder: Path, config: str = "", command: str = "serve", **more: str) -> str:
+    """What a daemon that does not start says; it ends with 2."""
+    (folder / "config.toml").write_text(config)
+    argv = [sys.executable, "-m", "zdd_agent", command]
+    done = subprocess.run(
+        argv, env=environ(folder, **more), capture_output=True, text=True, check=False, timeout=GIVE_UP_SECONDS
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@contextmanager
+def serving(folder: Path, config: str = "", **more: str) -> Iterator["subprocess.Popen[str]"]:
+    """A daemon that has said that it listens. It is killed at the end, unless it has ended."""
+    (folder / "config.toml").write_text(config)
+    argv = [sys.executable, "-m", "zdd_agent", "serve"]
+    with subprocess.Popen(argv, env=environ(folder, **more), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = log_until(process, "listens on")
+            assert str(folder / "agent.sock") in said
+            yield process
+        finally:
+            process.kill()
+
+
+def log_until(process: "subprocess.Popen[str]", words: str) -> str:
+    assert process.stderr is not None
+    said = ""
+    too_late = threading.Timer(GIVE_UP_SECONDS, process.kill)
+    too_late.start()
+    try:
+        while words not in said:
+            line = process.stderr.readline()
+            assert line, f"it ended: {said}"
+            said += line
+    finally:
+        too_late.cancel()
+    return said
+
+
+def status(folder: Path) -> dict[str, object]:
+    return Client(str(folder / "agent.sock")).call("GET", "/v1/status")
+
+
+# Settings
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+def test_a_bad_setting_ends_it_with_2_before_anything_starts(command: str, folder: Path) -> None:
+    said = refused(folder, "[poll]\ninterval_seconds = 'often'", command)
+    assert f"{folder}/config.toml: `poll.interval_seconds` is 'often': accepted is seconds" in said
+    assert not (folder / "agent.sock").exists()
+    assert list((folder / "state").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+def test_an_unknown_setting_is_named_with_the_nearest(command: str, folder: Path) -> None:
+    said = refused(folder, "target_group = ['web']", command)
+    assert f"{folder}/config.toml: unknown setting `target_group`: did you mean target_groups?" in said
+
+
+def test_check_config_prints_what_the_daemon_would_use(folder: Path) -> None:
+    (folder / "config.toml").write_text("[poll]\ninterval_seconds = 12")
+    argv = [sys.executable, "-m", "zdd_agent", "check-config", "--json"]
+    done = subprocess.run(argv, env=environ(folder), capture_output=True, text=True, check=True)
+    settings = json.loads(done.stdout)
+    assert (settings["poll"]["interval_seconds"], settings["socket"]) == (12, str(folder / "agent.sock"))
+
+
+# The socket
+
+
+def test_only_the_owner_and_its_group_may_connect(folder: Path) -> None:
+    with serving(folder):
+        found = (folder / "agent.sock").stat()
+        assert stat.S_ISSOCK(found.st_mode)
+        assert stat.S_IMODE(found.st_mode) == 0o660
+
+
+def test_a_socket_that_a_dead_daemon_left_is_replaced(folder: Path) -> None:
+    with serving(folder) as process:
+        process.kill()
+        process.wait()
+    assert (folder / "agent.sock").is_socket()
+    with serving(folder):
+        assert status(folder)["posture"] == "unknown"
+
+
+def test_a_second_daemon_is_refused_and_the_first_goes_on(folder: Path) -> None:
+    with serving(folder):
+        assert "another zdd-agent serves it" in refused(folder)
+        assert status(folder)["posture"] == "unknown"
+
+
+def test_a_second_daemon_is_refused_even_while_the_first_is_stopped(folder: Path) -> None:
+    with serving(folder) as process:
+        process.send_signal(signal.SIGSTOP)
+        waiting = []
+        try:
+            while True:  # until its queue is full
+                caller = socket.socket(socket.AF_UNIX)
+                waiting.append(caller)
+                caller.setblocking(False)
+                caller.connect(str(folder / "agent.sock"))
+        except BlockingIOError:
+            assert "another zdd-agent serves it" in refused(folder)
+        finally:
+            for caller in waiting:
+                caller.close()
+            process.send_signal(signal.SIGCONT)
+
+
+def test_a_file_that_is_no_socket_is_never_removed(folder: Path) -> None:
+    (folder / "agent.sock").write_text("precious")
+    assert "is no socket" in refused(folder)
+    assert (folder / "agent.sock").read_text() == "precious"
+
+
+@pytest.mark.parametrize("path", ["gone/agent.sock", "a" * 120])
+def test_a_socket_that_cannot_be_made_names_the_setting(path: str, folder: Path) -> None:
+    said = refused(folder, ZDD_AGENT_SOCKET=str(folder / path))
+    assert f"cannot listen on {folder / path}" in said
+    assert "`socket`" in said
+
+
+# Access
+
+
+def test_the_agents_own_user_may_operate(folder: Path) -> None:
+    with serving(folder), Caller(folder / "agent.sock") as caller:
+        caller.send(b"POST /v1/cancel HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert caller.reply().error["kind"] == "not_found"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize(
+    ("group", "method", "expected"),
+    [(54324, b"POST", 404), (54325, b"POST", 403), (54325, b"GET", 405), (1, b"GET", 403)],
+)
+def test_the_extra_groups_of_a_peer_count(group: int, method: bytes, expected: int, folder: Path) -> None:
+    config = "[access]\noperator_groups = ['54324']\nreader_groups = ['54325']"
+    with serving(folder, config):
+        folder.chmod(0o755)
+        (folder / "agent.sock").chmod(0o666)
+        become = f"""
+import os, socket
+os.setgroups([{group}]); os.setgid(54322); os.setuid(54321)
+caller = socket.socket(socket.AF_UNIX)
+caller.connect({str(folder / "agent.sock")!r})
+caller.sendall({method + b" /v1/cancel HTTP/1.1"!r} + b"\\r\\nHost: x\\r\\n\\r\\n")
+print(caller.recv(12).decode())
+"""
+        answer = subprocess.run([sys.executable, "-c", become], capture_output=True, text=True, check=True).stdout
+    assert answer.split()[1] == str(expected)
+
+
+def test_a_group_that_is_not_there_is_said_and_lets_nobody_in(folder: Path) -> None:
+    config = "[access]\noperator_groups = ['no-such-group']"
+    (folder / "config.toml").write_text(config)
+    argv = [sys.executable, "-m", "zdd_agent", "serve"]
+    with subprocess.Popen(argv, env=environ(folder), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert "'no-such-group'" in log_until(process, "listens on")
+        finally:
+            process.kill()
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_with_0(number: signal.Signals, folder: Path) -> None:
+    with serving(folder) as process:
+        process.send_signal(number)
+        assert process.wait(GIVE_UP_SECONDS) == 0
+        assert process.stderr is not None
+        assert "stopped" in process.stderr.read()
+
+
+def test_a_stop_answers_whoever_waits_and_the_next_daemon_goes_on_with_the_operation(folder: Path) -> None:
+    with metadata_service() as service:
+        service.tokens_work = False  # the drain cannot get far, and tries again
+        more = {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url}
+        with serving(folder, **more) as process, Caller(folder / "agent.sock") as caller:
+            caller.send(b"POST /v1/drain?wait=3600 HTTP/1.1\r\nHost: x\r\n\r\n")
+            log_until(process, "started by uid")
+            process.send_signal(signal.SIGTERM)
+            answer = caller.reply()
+            assert (answer.status, answer.json["outcome"]) == (202, None)
+            assert process.wait(GIVE_UP_SECONDS) == 0
+        with serving(folder, **more) as process:
+            log_until(process, f"resuming drain {answer.json['id']}")
+
+
+def test_a_supervisor_hears_ready_the_watchdog_and_stopping(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(folder / "notify"))
+        told.settimeout(PATIENCE)
+        with serving(folder, NOTIFY_SOCKET=str(folder / "notify")) as process:
+            assert told.recv(4096) == b"READY=1\nWATCHDOG=1\nSTATUS=waiting for a command"
+            process.send_signal(signal.SIGTERM)
+            heard = b""
+            while b"STOPPING=1" not in heard:
+                heard = told.recv(4096)
+            assert process.wait(GIVE_UP_SECONDS) == 0
+
+
+# The state file
+
+
+def test_a_damaged_state_file_is_set_aside_said_loudly_and_shown_by_status(folder: Path) -> None:
+    (folder / "state" / "state.json").write_text("{")
+    (folder / "config.toml").write_text("")
+    argv = [sys.executable, "-m", "zdd_agent", "serve"]
+    with subprocess.Popen(argv, env=environ(folder), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert "CRITICAL the state file was damaged" in log_until(process, "listens on")
+            warnings = status(folder)["warnings"]
+        finally:
+            process.kill()
+    (aside,) = (folder / "state").glob("state.json.damaged-*")
+    assert aside.read_text() == "{"
+    assert re.search(re.escape(str(aside)), str(warnings))
+
+
+def test_a_damaged_state_file_of_a_daemon_that_runs_is_left_alone_by_a_second_one(folder: Path) -> None:
+    with serving(folder):
+        (folder / "state" / "state.json").write_text("{")
+        refused(folder)
+        assert sorted(path.name for path in (folder / "state").iterdir()) == ["lock", "state.json"]
+
+
+def test_a_second_daemon_on_the_same_state_folder_is_refused_whatever_its_socket(folder: Path) -> None:
+    with serving(folder):
+        said = refused(folder, ZDD_AGENT_SOCKET=str(folder / "other.sock"))
+    assert "another zdd-agent uses it" in said
+
+
+def test_a_missing_state_folder_is_said_at_the_start_and_not_at_the_first_drain(folder: Path) -> None:
+    said = refused(folder, ZDD_AGENT_STATE_DIRECTORY=str(folder / "nowhere"))
+    assert f"cannot use {folder / 'nowhere'}" in said
+    assert "state_directory" in said
