@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 
+from zdd_agent.connections import Connection, Sample
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model import ProbeResult, Record
 from zdd_agent.targets import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
@@ -114,6 +115,27 @@ class FakeProber:
     def check(self, group: TargetGroup, target: Target) -> ProbeResult:
         self.asked += 1
         return ProbeResult(target, not self.said, self.said or "GET /healthz on port 8080 answered 200")
+
+
+@dataclass
+class FakeSensor:
+    """The kernel: a listener on every port, and the connections that a test puts in `open`."""
+
+    clock: FakeClock
+    open: list[Connection] = field(default_factory=list)
+    deaf: frozenset[int] = frozenset()
+    error: AgentError | None = None
+    samples: int = 0
+
+    def sample(self, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
+        self.samples += 1
+        if self.error is not None:
+            raise self.error
+        now = self.clock.now()
+        return Sample(now, ports - self.deaf, tuple(c for c in self.open if c.port in ports))
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 
-from fakes import ME, FakeAws, FakeClock, FakeInstances, FakeMetadata, FakeProber, FakeStore, FakeSupervisor
+from fakes import ME, FakeAws, FakeClock, FakeInstances, FakeMetadata, FakeProber, FakeSensor, FakeStore, FakeSupervisor
+from zdd_agent.connections import Until
 from zdd_agent.model import Check, Operation, Outcome, Posture, Record, Request, Verb
+from zdd_agent.operation.acts import Acts, Pace
+from zdd_agent.operation.drain import Rules
 from zdd_agent.operation.ledger import Ledger, Timeouts
+from zdd_agent.operation.lookout import Lookout
 from zdd_agent.operation.observer import Observer
-from zdd_agent.operation.runner import Pace, Runner
+from zdd_agent.operation.runner import Runner
 from zdd_agent.operation.status import Reporter, Snapshot
-from zdd_agent.targets import Floor, Identity, TargetGroup
+from zdd_agent.targets import BalancerKind, Floor, Identity, TargetGroup
 
 # Turns of the loop after which a test gives up: a drain of 300 s takes about 80.
 MANY_TURNS = 20_000
@@ -27,6 +31,7 @@ class Host:
         floor: Floor | None = None,
         aws: FakeAws | None = None,
         who: Identity = ME,
+        until: Until = Until.UNUSED,
     ) -> None:
         self.clock = aws.clock if aws is not None else FakeClock()
         self.aws = aws if aws is not None else FakeAws(self.clock, groups)
@@ -34,6 +39,8 @@ class Host:
         self.prober = FakeProber()
         self.floor = floor if floor is not None else Floor()
         self.metadata = FakeMetadata(who)
+        self.sensor = FakeSensor(self.clock)
+        self.rules = Rules(self.floor, until, dict(zip(BalancerKind, (30.0, 300.0, 300.0), strict=True)), False, 5.0)
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
         self._names = names
@@ -43,16 +50,27 @@ class Host:
     def restart(self) -> None:
         self.ledger = Ledger(self.store, self.clock, self._timeouts)
         self.observer = Observer(self.aws, self.instances, self.metadata, self._names)
-        self.runner = Runner(
+        lookout = Lookout(self.sensor, self.metadata, adaptive=False, quiet_seconds=5.0)
+        pace, rng = Pace(10.0, 5.0, 1.0), random.Random(1)
+        acts = Acts(
             ledger=self.ledger,
             observer=self.observer,
             aws=self.aws,
             prober=self.prober,
+            lookout=lookout,
+            clock=self.clock,
+            pace=pace,
+            rng=rng,
+        )
+        self.runner = Runner(
+            ledger=self.ledger,
+            acts=acts,
+            lookout=lookout,
             clock=self.clock,
             supervisor=self.supervisor,
-            pace=Pace(10.0, 5.0, 1.0),
-            floor=self.floor,
-            rng=random.Random(1),
+            pace=pace,
+            rules=self.rules,
+            rng=rng,
         )
 
     def begin(

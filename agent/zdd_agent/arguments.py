@@ -23,6 +23,7 @@ exit codes:
   4 refused: retry later     130 interrupted: the operation goes on
 """
 _CHECKS = {"drain": ("min-healthy",), "rejoin": ("probe",)}
+_UNTIL = ("closed", "idle", "unused")
 _VERBS = {"drain": "drain this host", "rejoin": "put this host back"}
 
 
@@ -101,14 +102,14 @@ def parser() -> argparse.ArgumentParser:
             help=f"skip this one check: {', '.join(_CHECKS[verb])}",
         )
         if verb == "drain":
-            _add_wait(command)
+            _add_drain_flags(command)
         command.add_argument("--detach", action="store_true", help="start it and do not wait")
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add("status", "show where this host stands", common)
     add("watch", "follow the operation under way to its end", common)
     add("cancel", "stop the operation under way where it is", common)
     run = add("run", "drain, run a command, rejoin; a command that fails leaves the host out", common, asking)
-    _add_wait(run)
+    _add_drain_flags(run)
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
     add("doctor", "find out whether a drain would work here, without changing anything", common)
     add("check-config", "check the settings and print them", common)
@@ -116,7 +117,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_wait(command: argparse.ArgumentParser) -> None:
+def _add_drain_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--until", choices=_UNTIL, help="what ends the drain (default: the settings' `drain.until`)")
     text = "try a drain that a guard refuses again for so long"
     command.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=text)
 

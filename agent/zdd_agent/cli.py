@@ -51,6 +51,8 @@ def _operate(arguments: Namespace, client: Client) -> int:
         body["force"] = force
     if arguments.command == "drain" and arguments.wait:
         body["retry_seconds"] = arguments.wait
+    if arguments.command == "drain" and arguments.until:
+        body["until"] = arguments.until
     if getattr(arguments, "dry_run", False):
         return _plan(arguments, client.call("POST", f"/v1/{arguments.command}", {**body, "dry_run": True}))
     operation = client.call("POST", f"/v1/{arguments.command}", body)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from zdd_agent.connections import Until
 from zdd_agent.errors import AgentError, Kind, nearest
-from zdd_agent.targets import Floor
+from zdd_agent.targets import BalancerKind, Floor
 
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"
@@ -47,6 +48,33 @@ class Probe(_Table):
     interval_seconds: Seconds = Field(1.0, description="seconds between two probes, more than 0")
 
 
+class FloorSeconds(_Table):
+    """For how long after a deregistration new work may still come, by the kind of load balancer."""
+
+    # Requests still came for 17 to 25 s after the call; waiting for 25 s cured it, 5 s did not:
+    # https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/1064. AWS gives no figure.
+    application: Seconds = Field(30.0, description="seconds, more than 0")
+    # New connections for 120 s whatever the deregistration delay, https://github.com/aws/containers-roadmap/issues/470
+    # and https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2366; up to 300 s are quoted.
+    network: Seconds = Field(300.0, description="seconds, more than 0")
+    # Nobody has published a measurement; as the other balancer that forwards flows.
+    gateway: Seconds = Field(300.0, description="seconds, more than 0")
+
+    @property
+    def by_kind(self) -> Mapping[BalancerKind, float]:
+        """The same as a mapping."""
+        return {kind: getattr(self, kind.value) for kind in BalancerKind}
+
+
+class Drain(_Table):
+    """What ends a drain."""
+
+    until: Until = Field(Until.CLOSED, description="`closed`, `idle` or `unused`")
+    floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed` or `adaptive`")
+    floor_seconds: FloorSeconds = FloorSeconds()
+    quiet_seconds: Seconds = Field(5.0, description="seconds, more than 0")
+
+
 class Timeouts(_Table):
     """Spans after which an operation ends as timed out. Derived from the target groups when not given."""
 
@@ -75,6 +103,7 @@ class Settings(_Table):
     drained_warning_seconds: Seconds = Field(3600.0, description="seconds, more than 0")
     poll: Poll = Poll()
     probe: Probe = Probe()
+    drain: Drain = Drain()
     timeouts: Timeouts = Timeouts()
     access: Access = Access()
 

@@ -26,15 +26,19 @@ from zdd_agent.adapters.elbv2 import Elbv2
 from zdd_agent.adapters.imds import InstanceMetadata
 from zdd_agent.adapters.local_checks import socket_mode, state_folder
 from zdd_agent.adapters.probe import LocalProbe
+from zdd_agent.adapters.sensor import KernelSensor
 from zdd_agent.adapters.store import FileStore
 from zdd_agent.adapters.supervisor import Systemd
 from zdd_agent.config import Access, Settings, load
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
 from zdd_agent.failpoints import watched
+from zdd_agent.operation.acts import Acts, Pace
 from zdd_agent.operation.doctor import Doctor
+from zdd_agent.operation.drain import Rules
 from zdd_agent.operation.ledger import Ledger, Timeouts
+from zdd_agent.operation.lookout import Lookout
 from zdd_agent.operation.observer import Observer
-from zdd_agent.operation.runner import Pace, Runner
+from zdd_agent.operation.runner import Runner
 from zdd_agent.operation.status import Reporter
 from zdd_agent.server import Api, error_response
 from zdd_agent.transport import Transport
@@ -66,16 +70,26 @@ def serve() -> int:
     supervisor = Systemd()
     prober = LocalProbe(metadata)
     ledger = Ledger(store, clock, Timeouts(settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds))
+    pace = Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds, settings.probe.interval_seconds)
+    rng = random.Random()  # noqa: S311  jitter, not a secret
+    lookout = Lookout(
+        KernelSensor(clock.now),
+        metadata,
+        adaptive=settings.drain.floor == "adaptive",
+        quiet_seconds=settings.drain.quiet_seconds,
+    )
+    acts = Acts(
+        ledger=ledger, observer=observer, aws=aws, prober=prober, lookout=lookout, clock=clock, pace=pace, rng=rng
+    )
     runner = Runner(
         ledger=ledger,
-        observer=observer,
-        aws=aws,
-        prober=prober,
+        acts=acts,
+        lookout=lookout,
         clock=clock,
         supervisor=supervisor,
-        pace=Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds, settings.probe.interval_seconds),
-        floor=settings.floor,
-        rng=random.Random(),  # noqa: S311  jitter, not a secret
+        pace=pace,
+        rules=_rules(settings),
+        rng=rng,
     )
     reporter = Reporter(
         observer=observer,
@@ -123,6 +137,16 @@ def check_config() -> Settings:
 def _stop_on_signal(stop: Callable[[], None]) -> None:
     signal.sigwait(_STOP_SIGNALS)
     stop()
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        healthy=settings.floor,
+        until=settings.drain.until,
+        floor_seconds=settings.drain.floor_seconds.by_kind,
+        adaptive=settings.drain.floor == "adaptive",
+        quiet_seconds=settings.drain.quiet_seconds,
+    )
 
 
 def _policy(access: Access) -> Policy:

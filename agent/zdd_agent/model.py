@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
+from zdd_agent.connections import Until
 from zdd_agent.targets import Membership, Target, TargetHealth
 
 
@@ -94,7 +95,7 @@ class Request:
     """What a caller asked for.
 
     `timeout` is in seconds, None for the derived one. `force` names the checks to skip. `wait` is for how many
-    seconds a refusal is tried again.
+    seconds a refusal is tried again. `until` is what ends a drain, None for the settings' word.
     """
 
     verb: Verb
@@ -103,6 +104,7 @@ class Request:
     reason: str = ""
     force: tuple[Check, ...] = ()
     wait: float = 0.0
+    until: Until | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Operation:
 
     A drain also keeps its claim: which other targets were healthy (`guarded`) at which moment (`guarded_at`) when the
     guard let it go, and whether the look behind the deregistration found that nobody else went meanwhile (`confirmed`).
+    And what ends it: `until` (None as long as that is open), decided at `relied_at`; `doubt` says why the kernel is not
+    relied on.
     """
 
     id: str
@@ -127,6 +131,9 @@ class Operation:
     guarded: tuple[Target, ...] = ()
     guarded_at: float | None = None
     confirmed: bool = False
+    until: Until | None = None
+    doubt: str = ""
+    relied_at: float | None = None
 
     @property
     def verb(self) -> Verb:
@@ -154,10 +161,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that the store keeps. `out_since` is set before the first deregistration and cleared by a rejoin."""
+    """All that the store keeps.
+
+    `out_since` is set before the first deregistration and cleared by a rejoin. `settled`: a drain has ended with proof,
+    and nothing was registered since. `nodes`: the load balancer's addresses that had sent this host work before.
+    """
 
     membership: Membership | None = None
     out_since: float | None = None
+    settled: bool = False
+    nodes: tuple[str, ...] = ()
     operation: Operation | None = None
 
 
@@ -200,16 +213,3 @@ class Observation:
             if (seen.group, seen.id, seen.port) == (target.group, target.id, target.port):
                 return health
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that a decision may go by besides the record; gone after a restart, and asked for anew.
-
-    `earlier` are the looks before `seen` since the last change, the latest first. `probe_again_at` is a moment.
-    """
-
-    seen: Observation | None = None
-    earlier: tuple[Observation, ...] = ()
-    tallies: tuple[Tally, ...] = ()
-    probe_again_at: float = 0.0

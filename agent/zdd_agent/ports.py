@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Protocol
 
+from zdd_agent.connections import Sample
 from zdd_agent.model import ProbeResult, Record
 from zdd_agent.targets import Identity, Target, TargetGroup, TargetHealth
 
@@ -53,6 +54,16 @@ class Instances(Protocol):
 
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
         """The Availability Zone of each of these instances. Raises AgentError."""
+
+
+class Sensor(Protocol):
+    """The kernel's view of the app's connections."""
+
+    def sample(self, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
+        """The connections of these ports with peers outside this host. Raises AgentError FAILED, transient."""
+
+    def close(self) -> None:
+        """Nobody watches for now; the next sample asks anew."""
 
 
 class Prober(Protocol):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from zdd_agent.connections import Until
 from zdd_agent.model import Check, Event, Failure, Operation, Outcome, Phase, Posture, Verb
 from zdd_agent.targets import State, Target, TargetHealth, group_name
 
@@ -21,6 +22,7 @@ class OperationBody(_Body):
         None, description="seconds after which the operation ends as timed out; derived when left out"
     )
     force: tuple[Check, ...] = Field((), description="checks to skip, each by its name")
+    until: Until | None = Field(None, description="what ends a drain; as in the settings when left out")
     retry_seconds: Annotated[float, Field(ge=0, le=172_800, allow_inf_nan=False)] = Field(
         0.0, description="for how many seconds a refusal is tried again"
     )

@@ -127,7 +127,9 @@ class Api:
             refusal = schema.ErrorView.of(plan.refusal) if plan.refusal else None
             return _json(200, schema.PlanView(verb=verb, targets=targets, refusal=refusal))
         uid = call.request.peer.uid
-        asked = model.Request(verb, uid, body.timeout, body.reason, body.force, body.retry_seconds)
+        if verb is Verb.REJOIN and body.until is not None:
+            raise AgentError(Kind.USAGE, "cannot rejoin until something: that is for a drain", value="until")
+        asked = model.Request(verb, uid, body.timeout, body.reason, body.force, body.retry_seconds, body.until)
         operation = self._ledger.begin(asked)
         if "wait" in call.query:
             operation = self._wait(call, operation)

@@ -19,6 +19,20 @@ from zdd_lab.imds import Imds
 from zdd_lab.serving import listens, serve
 
 IMDS_PORT = 1338
+# The product's defaults in seconds, and the agent's settings that they are scaled in with the profile.
+_SETTINGS_SECONDS = (10.0, 5.0, 1.0, 5.0, 30.0, 300.0)
+_SETTINGS = """# The lab's profile, not the product's defaults.
+[poll]
+interval_seconds = {0:g}
+jitter_seconds = {1:g}
+[probe]
+interval_seconds = {2:g}
+[drain]
+quiet_seconds = {3:g}
+[drain.floor_seconds]
+application = {4:g}
+network = {5:g}
+"""
 _START_TIMEOUT = 20.0  # s for a child to listen: well under 1 s, but machines are shared
 
 
@@ -42,14 +56,13 @@ class Host:
         self._app: Popen[bytes] | None = None
         self._agent: Popen[bytes] | None = None
 
-    async def open(self, poll_scale: float) -> None:
+    async def open(self, scale: float) -> None:
         """Make the folder with the agent's settings, and serve instance metadata."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "state").mkdir(mode=0o700, exist_ok=True)
         config = self.folder / "config.toml"
         if not config.exists():  # a person may have edited it
-            poll = f"interval_seconds = {10 * poll_scale:g}\njitter_seconds = {5 * poll_scale:g}\n"
-            config.write_text(f"[poll]  # the lab's profile, not the product's default\n{poll}", "utf-8")
+            config.write_text(_SETTINGS.format(*(one * scale for one in _SETTINGS_SECONDS)), "utf-8")
         self._imds_server = await serve(self.imds.application(), self.identity.address, IMDS_PORT)
 
     async def close(self) -> None:

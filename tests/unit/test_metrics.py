@@ -42,7 +42,7 @@ def test_a_new_host_has_every_metric_at_zero() -> None:
 
 def test_a_host_that_is_out_shows_for_how_long_and_an_operation_its_age() -> None:
     membership = Membership((), (Target(arn("web"), "i-me", 80), Target(arn("web"), "i-me", 81)))
-    found = samples(render_metrics(Record(membership, START, DRAIN), {}, START + 42.5))
+    found = samples(render_metrics(Record(membership, START, operation=DRAIN), {}, START + 42.5))
     assert found["zdd_agent_out_seconds"] == 42.5
     assert found["zdd_agent_operation_age_seconds"] == 32.5
     assert found["zdd_agent_targets"] == 2

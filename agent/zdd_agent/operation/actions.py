@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zdd_agent.connections import Until
 from zdd_agent.model import Failure, Outcome, Phase
 from zdd_agent.targets import Target
 
@@ -16,6 +17,19 @@ class Discover:
 @dataclass(frozen=True, slots=True)
 class Look:
     """Ask AWS for the health of every target of the membership's groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Ask the kernel for the app's connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rely:
+    """What ends this drain is decided; `doubt` says why it is not what was asked for."""
+
+    until: Until
+    doubt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +80,14 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can change before this moment (seconds since the epoch)."""
+    """Nothing is to be done before `wake`, or before `until` where that is None; moments, seconds since the epoch.
+
+    `until` is for people: by then the operation knows more.
+    """
 
     until: float
     note: str
+    wake: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +99,4 @@ class End:
     failure: Failure | None = None
 
 
-Action = Discover | Look | Probe | Deregister | Confirm | Return | Register | Move | Wait | End
+Action = Discover | Look | Probe | Sample | Rely | Deregister | Confirm | Return | Register | Move | Wait | End

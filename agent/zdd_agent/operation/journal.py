@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from zdd_agent.model import Event, Operation
 
+# Seconds between two events that differ in their numbers only.
+REPEAT_SECONDS = 5.0
+_NUMBER = re.compile(r"\d+")
 # Events kept for a watcher that comes late; a drain says a dozen.
 KEPT_EVENTS = 256
 
@@ -27,10 +31,12 @@ class Journal:
         self._closed = False
 
     def add(self, operation: Operation, text: str, now: float, until: float | None = None) -> None:
-        """Say it, unless it was the last thing said."""
+        """Say it, unless it was the last thing said; what differs in its numbers alone is said now and then."""
         with self._changed:
             last = self._events[-1] if self._events else None
-            if last is None or (last.operation, last.text, last.until) != (operation.id, text, until):
+            again = last is not None and last.operation == operation.id and _shape(last.text) == _shape(text)
+            same = again and last is not None and (last.text, last.until) == (text, until)
+            if not again or (not same and last is not None and now - last.at >= REPEAT_SECONDS):
                 self._seq += 1
                 self._events.append(Event(self._seq, now, operation.id, operation.phase, text, until))
             self._changed.notify_all()
@@ -49,3 +55,7 @@ class Journal:
 
     def _newer(self, seq: int) -> tuple[Event, ...]:
         return tuple(event for event in self._events if event.seq > seq)
+
+
+def _shape(text: str) -> str:
+    return _NUMBER.sub("#", text)

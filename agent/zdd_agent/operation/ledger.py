@@ -170,7 +170,7 @@ class Ledger:
             record = replace(self._record, operation=ended)
             if good:
                 out_since = record.out_since or self._clock.now() if ended.verb is Verb.DRAIN else None
-                record = replace(record, out_since=out_since)
+                record = replace(record, out_since=out_since, settled=ended.verb is Verb.DRAIN)
             self._record = record
             self._ended.append(ended)
             self._counts[ended.verb, end.outcome] += 1

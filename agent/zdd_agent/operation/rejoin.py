@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from zdd_agent.errors import Kind
-from zdd_agent.model import Check, Evidence, Failure, Observation, Operation, Outcome, Phase, ProbeResult, Record, Tally
-from zdd_agent.operation.actions import Action, Discover, End, Look, Move, Probe, Register, Wait
+from zdd_agent.model import Check, Failure, Observation, Operation, Outcome, Phase, ProbeResult, Record, Tally
+from zdd_agent.operation.actions import Action, Discover, End, Look, Move, Probe, Register, Sample, Wait
 from zdd_agent.operation.diagnosis import believed
+from zdd_agent.operation.evidence import SAMPLE_SECONDS, Evidence, Senses
+from zdd_agent.operation.timing import until_checked
 from zdd_agent.targets import Membership, State, Target, group_name
 
 # States of a target that is registered and only needs time. `draining` counts as absent: registering again
@@ -28,8 +30,8 @@ def decide(record: Record, evidence: Evidence, now: float, poll_seconds: float) 
     if operation.phase is Phase.PROBING:
         return _probing(record, operation, membership, evidence, now)
     if operation.phase is Phase.REGISTERING:
-        return Register(_absent(membership, evidence.seen) if evidence.seen else membership.targets)
-    return _warming(operation, membership, evidence, now, poll_seconds)
+        return _registering(membership, evidence, now)
+    return _warming(record, operation, membership, evidence, now, poll_seconds)
 
 
 def counted(tallies: tuple[Tally, ...], results: tuple[ProbeResult, ...]) -> tuple[Tally, ...]:
@@ -65,13 +67,27 @@ def _probing(record: Record, operation: Operation, membership: Membership, evide
     return Probe(failing)
 
 
+def _registering(membership: Membership, evidence: Evidence, now: float) -> Action:
+    seen = evidence.seen
+    if evidence.refused is None:
+        return Register(_absent(membership, seen) if seen else membership.targets)
+    # Whether AWS takes a target that still drains is not documented for addresses; where not, wait until it is gone.
+    if seen is None:
+        return Look()
+    if drains := _draining(membership, seen):
+        said = f"{evidence.refused.message}; waiting until {', '.join(map(str, drains))} has drained"
+        return Wait(seen.look_again_at, said) if now < seen.look_again_at else Look()
+    if any(_draining(membership, earlier) for earlier in evidence.earlier):
+        return Register(_absent(membership, seen))
+    return _failed(Kind.FAILED, evidence.refused.message, evidence.refused.hint)
+
+
 def _warming(
-    operation: Operation, membership: Membership, evidence: Evidence, now: float, poll_seconds: float
+    record: Record, operation: Operation, membership: Membership, evidence: Evidence, now: float, poll_seconds: float
 ) -> Action:
     seen = evidence.seen
     if seen is None:
-        first = min((operation.accepted_at or now) + poll_seconds, operation.deadline)
-        return Wait(first, "registered") if now < first else Look()
+        return _first_look(record, operation, membership, evidence.senses, now, poll_seconds)
     if gone := sorted(group_name(arn) for arn in seen.missing_groups):
         return _failed(
             Kind.TARGET_GROUP_NOT_FOUND,
@@ -93,6 +109,27 @@ def _warming(
     if now < seen.look_again_at:
         return Wait(min(seen.look_again_at, operation.deadline), said)
     return Move(Phase.REGISTERING) if _absent(membership, seen) else Look()
+
+
+def _first_look(
+    record: Record, operation: Operation, membership: Membership, senses: Senses, now: float, poll_seconds: float
+) -> Action:
+    """Look when every node that sent work before has come again: its first check makes the target healthy there."""
+    accepted_at = operation.accepted_at or now
+    if not record.nodes or senses.blind:
+        first = min(accepted_at + poll_seconds, operation.deadline)
+        return Wait(first, "registered") if now < first else Look()
+    heard = senses.watch.heard if senses.watch is not None else {}
+    back = {peer for (peer, _), at in heard.items() if at >= accepted_at}
+    latest = min(accepted_at + until_checked(membership), operation.deadline)
+    if now >= latest or back.issuperset(record.nodes):
+        return Look()
+    again = senses.sampled_at + SAMPLE_SECONDS
+    return Sample() if now >= again else Wait(latest, "registered; waiting for the health checks", min(again, latest))
+
+
+def _draining(membership: Membership, seen: Observation) -> tuple[Target, ...]:
+    return tuple(t for t in membership.targets if (h := seen.of(t)) is not None and h.state is State.DRAINING)
 
 
 def _failed(kind: Kind, cause: str, hint: str) -> End:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zdd_agent.errors import AgentError
-from zdd_agent.model import Check, Failure, Observation, Outcome, Posture, Record, Verb
+from zdd_agent.model import Check, Failure, Observation, Posture, Record, Verb
 from zdd_agent.operation import drain
 from zdd_agent.operation.observer import Observer
 from zdd_agent.ports import Clock, Metadata
@@ -48,11 +48,9 @@ def posture(record: Record, membership: Membership, seen: Observation | None) ->
     if seen is not None and membership.targets and _all(State.HEALTHY, membership, seen):
         return Posture.IN_SERVICE
     if record.out_since is not None:
-        last_drain_done = (
-            operation is not None and operation.verb is Verb.DRAIN and operation.outcome is Outcome.SUCCEEDED
-        )
         gone = seen is not None and all(seen.of(t) is None for t in membership.targets)
-        return Posture.DRAINED if gone or (seen is None and last_drain_done) else Posture.OUT_OF_SERVICE
+        back = seen is not None and bool(drain.registered(membership, seen))
+        return Posture.DRAINED if gone or (record.settled and not back) else Posture.OUT_OF_SERVICE
     return Posture.UNKNOWN if seen is None else Posture.OUT_OF_SERVICE
 
 

@@ -25,6 +25,11 @@ def drain_timeout(membership: Membership) -> float:
     return max((g.deregistration_delay for g in membership.groups), default=0.0) + MARGIN_SECONDS
 
 
+def until_checked(membership: Membership) -> float:
+    """Seconds after a registration by which every node should have checked every target once."""
+    return max(FIRST_CHECK_SECONDS[g.kind] + g.health_check.interval for g in membership.groups)
+
+
 def rejoin_timeout(membership: Membership) -> float:
     """Seconds after which a rejoin should have ended: the app's start, the lag, the checks, and a margin."""
     return max((_until_healthy(g) for g in membership.groups), default=0.0) + MARGIN_SECONDS

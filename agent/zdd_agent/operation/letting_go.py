@@ -1,0 +1,90 @@
+"""Pure: may the kernel's word end this drain, and has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from zdd_agent.connections import Until
+from zdd_agent.model import Operation
+from zdd_agent.operation import adaptive
+from zdd_agent.operation.actions import Action, Rely, Sample, Wait
+from zdd_agent.operation.evidence import SAMPLE_SECONDS, Senses
+from zdd_agent.operation.quiet import Finding, described, left_of, proof
+from zdd_agent.operation.timing import first_change
+from zdd_agent.operation.trust import doubt_of_idle
+from zdd_agent.targets import BalancerKind, Membership, Target
+
+
+class Rules(Protocol):
+    """What of the drain's settings counts here."""
+
+    @property
+    def floor_seconds(self) -> Mapping[BalancerKind, float]: ...
+    @property
+    def adaptive(self) -> bool: ...
+    @property
+    def quiet_seconds(self) -> float: ...
+
+
+def rely(wanted: Until, membership: Membership, senses: Senses, now: float) -> Action:
+    """Decide, before the deregistration, what will end the drain: what was asked for, if the sensor can be believed.
+
+    It must have seen this host's traffic; one health-check interval is how long that may take.
+    """
+    if wanted is Until.UNUSED:
+        return Rely(Until.UNUSED, "")
+    if senses.blind:
+        return Rely(Until.UNUSED, _fallback(senses.blind))
+    if senses.trust is None:
+        return Sample()
+    if doubt := senses.trust.doubt(now):
+        if now >= senses.trust.settled_at:
+            return Rely(Until.UNUSED, _fallback(doubt))
+        again = senses.sampled_at + SAMPLE_SECONDS
+        return Sample() if now >= again else Wait(senses.trust.settled_at, "waiting to see this host's traffic", again)
+    if wanted is Until.IDLE and (doubt := doubt_of_idle(membership)):
+        return Rely(Until.CLOSED, f" (until `closed`: {doubt})")
+    return Rely(wanted, "")
+
+
+def judge(
+    operation: Operation, membership: Membership, senses: Senses, now: float, rules: Rules, *, told: bool
+) -> Finding | None:
+    """Whether the connections prove that the drain may end; None when they are not relied on."""
+    until, watch = operation.until, senses.watch
+    if until is None or until is Until.UNUSED or watch is None or senses.blind:
+        return None
+    # Without a moment of its own the drain found its targets draining already; its start is the latest it can be.
+    let_go_at = operation.accepted_at or operation.started_at
+    kinds = {membership.group(target.group).kind for target in membership.targets}
+    floor_ends_at = let_go_at + max(rules.floor_seconds[kind] for kind in kinds)
+    if rules.adaptive and senses.demands is not None:
+        by_silence = adaptive.floor_ends_at(senses.demands, watch.heard, let_go_at)
+        floor_ends_at = by_silence if by_silence is not None else floor_ends_at
+    return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
+
+
+def verdict(
+    operation: Operation, membership: Membership, left: tuple[Target, ...], finding: Finding, now: float
+) -> str:
+    """Why the drain ended, what waiting for the API would have cost, and what `idle` would have saved."""
+    said = f"drained: {finding.said}"
+    if operation.accepted_at is not None:
+        api = first_change(membership, left, operation.accepted_at) - now
+        said += f"; the API would have said `unused` in {max(api, 0):.0f} s"
+    if operation.until is Until.CLOSED and finding.idle_at is not None and now - finding.idle_at >= 1:
+        said += f"; `idle` would have ended it {now - finding.idle_at:.0f} s earlier"
+    return said
+
+
+def hung(operation: Operation, senses: Senses, now: float) -> str:
+    """The connections that a drain which timed out still waited for, as the end of a sentence."""
+    if operation.until is None or senses.watch is None or senses.blind:
+        return ""
+    tracks = left_of(senses.watch, operation.until)
+    return f"; {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
+
+
+def _fallback(doubt: str) -> str:
+    return f" (until `unused`: {doubt})"
