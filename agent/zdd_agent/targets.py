@@ -41,14 +41,14 @@ class HealthCheck:
     timeout: float
     healthy_threshold: int
     matcher: str
-    grpc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TargetGroup:
     """What a decision needs to know of a target group.
 
-    `deregistration_delay` is in seconds. `cross_zone` is off when each zone's targets serve that zone alone.
+    `deregistration_delay` is in seconds. `version` is HTTP1, HTTP2 or GRPC. `cross_zone` is off when each zone's
+    targets serve that zone alone.
     """
 
     arn: str
@@ -60,6 +60,7 @@ class TargetGroup:
     vpc_id: str
     deregistration_delay: float
     health_check: HealthCheck
+    version: str = "HTTP1"
     balancers: tuple[str, ...] = ()
     cross_zone: bool = True
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from zdd_agent.config import Settings, load
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.targets import BalancerKind, Floor
 
 
 @pytest.fixture
@@ -176,3 +177,20 @@ def test_a_file_that_is_no_text_is_named(file: Path) -> None:
 def test_a_file_that_was_asked_for_and_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="no-such"):
         load({"ZDD_AGENT_CONFIG": str(tmp_path / "no-such.toml")})
+
+
+def test_every_kind_of_balancer_has_a_floor(file: Path) -> None:
+    floors = read(file).drain.floor_seconds.by_kind
+    assert floors == {BalancerKind.APPLICATION: 30.0, BalancerKind.NETWORK: 300.0, BalancerKind.GATEWAY: 300.0}
+
+
+@pytest.mark.parametrize(("text", "floor"), [("2", Floor(2)), ("0", Floor(0)), ('"50%"', Floor(percent=50.0))])
+def test_min_healthy_is_a_number_or_a_percentage(file: Path, text: str, floor: Floor) -> None:
+    assert read(file, f"min_healthy = {text}\n").floor == floor
+    assert read(file, ZDD_AGENT_MIN_HEALTHY=text.strip('"')).floor == floor
+
+
+@pytest.mark.parametrize("text", ["-1", '"101%"', '"half"', "true", "1.5"])
+def test_another_min_healthy_is_refused_with_what_is_accepted(file: Path, text: str) -> None:
+    said = complaint(file, f"min_healthy = {text}\n").message
+    assert "a number of targets, 0 or more, or a percentage" in said

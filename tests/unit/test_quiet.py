@@ -11,10 +11,10 @@ from fakes import START, group
 from kernel import PORT, Kernel
 from zdd_agent.connections import Until
 from zdd_agent.operation.health_checks import Schedule, schedules
-from zdd_agent.operation.quiet import FLOOR_SECONDS, Finding, described, left_of, proof
+from zdd_agent.operation.quiet import Finding, described, left_of, proof
 from zdd_agent.operation.trust import Trust, doubt_of_idle
 from zdd_agent.operation.watch import Watch
-from zdd_agent.targets import BalancerKind, HealthCheck, Membership, Target
+from zdd_agent.targets import HealthCheck, Membership, Target
 
 STEP = 0.25
 CHECKS = {PORT: (Schedule(interval=10.0, timeout=5.0),)}
@@ -28,7 +28,7 @@ class Drain:
         self.now = START
         self.floor_ends_at = START + floor
         self.told = True
-        self.watch = Watch.begin(kernel.sample(START, lost=True), checks or {})
+        self.watch = Watch.begin(kernel.sample(START, lost=True), checks or {}, 5.0)
 
     def step(self, *, lost: bool = False) -> None:
         self.now += STEP
@@ -349,14 +349,6 @@ def test_only_the_first_few_are_named() -> None:
     assert described(Drain(kernel).watch.open, START, 5.0).endswith("; and 4 more")
 
 
-def test_every_kind_of_balancer_has_a_floor() -> None:
-    assert {kind: FLOOR_SECONDS[kind] for kind in BalancerKind} == {
-        BalancerKind.APPLICATION: 30.0,
-        BalancerKind.NETWORK: 300.0,
-        BalancerKind.GATEWAY: 300.0,
-    }
-
-
 # Health checks that go on while the target drains.
 
 
@@ -435,9 +427,9 @@ def test_two_make_no_rhythm_yet_but_three_do() -> None:
     assert drain.watch.last_activity == START
 
 
-@pytest.mark.parametrize(("size", "lives"), [(100_000, 0.1), (140, 8.0)])
+@pytest.mark.parametrize(("size", "lives"), [(100_000, 0.1), (140, 2.5)])
 def test_what_is_large_or_long_is_no_check_though_it_keeps_the_rhythm(size: int, lives: float) -> None:
-    drain = Drain(Kernel(), CHECKS)
+    drain = Drain(Kernel(), {PORT: (Schedule(interval=10.0, timeout=1.0),)})
     beats(drain, 6, size=size, lives=lives)
     assert drain.watch.last_activity > START + 50
 

@@ -298,7 +298,7 @@ def watched(app: App, sensor: KernelSensor, pending: bool) -> Iterator[Track]:
     """A connection after some fast answers; the last thing on it is one, or a request that came as it left."""
     client, server = app.pair()
     ports = frozenset({app.port})
-    watch = Watch.begin(sensor.sample(ports, OWN), {})
+    watch = Watch.begin(sensor.sample(ports, OWN), {}, 5.0)
     for exchange in range(5):
         client.sendall(b"request")
         assert server.recv(100)

@@ -174,8 +174,8 @@ def _group(item: Any) -> TargetGroup:
             timeout=float(item.get("HealthCheckTimeoutSeconds", 10)),
             healthy_threshold=int(item.get("HealthyThresholdCount", 5)),
             matcher=matcher.get("HttpCode") or "",
-            grpc=item.get("ProtocolVersion") == "GRPC",
         ),
+        version=item.get("ProtocolVersion", "HTTP1"),
         balancers=tuple(item.get("LoadBalancerArns", ())),
     )
 

@@ -17,7 +17,7 @@ _USER_AGENT = "ELB-HealthChecker/2.0"
 
 
 class LocalProbe:
-    """Asks this host's own address, as the load balancer would."""
+    """Asks this host's own address, as the load balancer would; and from it, so that the sensor knows its own."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
@@ -27,7 +27,7 @@ class LocalProbe:
 
         HTTPS is taken without looking at the certificate, as ELB does. gRPC is not probed: it passes, and says so.
         """
-        if group.health_check.grpc:
+        if group.version == "GRPC":
             return ProbeResult(target, True, "not probed: gRPC health checks are not supported")
         check = group.health_check
         address = target.id if group.target_type == "ip" else self._metadata.identity().addresses[0]
@@ -36,7 +36,7 @@ class LocalProbe:
             if check.protocol in ("HTTP", "HTTPS"):
                 passed, said = _ask_http(group, address, port)
             else:
-                socket.create_connection((address, port), check.timeout).close()
+                socket.create_connection((address, port), check.timeout, (address, 0)).close()
                 passed, said = True, f"port {port} accepts connections"
         except OSError as error:
             passed, said = False, f"port {port}: {_cause(error)}"
@@ -63,9 +63,11 @@ def _ask_http(group: TargetGroup, address: str, port: int) -> tuple[bool, str]:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(address, port, timeout=check.timeout, context=context)
+        connection = http.client.HTTPSConnection(
+            address, port, timeout=check.timeout, source_address=(address, 0), context=context
+        )
     else:
-        connection = http.client.HTTPConnection(address, port, timeout=check.timeout)
+        connection = http.client.HTTPConnection(address, port, timeout=check.timeout, source_address=(address, 0))
     try:
         connection.request("GET", check.path, headers={"User-Agent": _USER_AGENT, "Connection": "close"})
         code = connection.getresponse().status

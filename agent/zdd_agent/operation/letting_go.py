@@ -61,7 +61,7 @@ def judge(
     floor_ends_at = let_go_at + max(rules.floor_seconds[kind] for kind in kinds)
     if rules.adaptive and senses.demands is not None:
         by_silence = adaptive.floor_ends_at(senses.demands, watch.heard, let_go_at)
-        floor_ends_at = by_silence if by_silence is not None else floor_ends_at
+        floor_ends_at = min(floor_ends_at, by_silence) if by_silence is not None else floor_ends_at
     return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
 
 

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from zdd_agent.connections import Until
 from zdd_agent.operation.watch import Track, Watch
-from zdd_agent.targets import BalancerKind
 
-# Seconds from an accepted deregistration for which new work may still come, whatever the host sees meanwhile.
-FLOOR_SECONDS: Mapping[BalancerKind, float] = MappingProxyType(
-    {
-        # Requests still came for 17 to 25 s after the call; waiting for 25 s cured it, 5 s did not:
-        # https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/1064. AWS gives no figure.
-        BalancerKind.APPLICATION: 30.0,
-        # New connections for 120 s whatever the deregistration delay, https://github.com/aws/containers-roadmap/issues/470
-        # and https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2366; up to 300 s are quoted.
-        BalancerKind.NETWORK: 300.0,
-        # Nobody has published a measurement; as the other balancer that forwards flows.
-        BalancerKind.GATEWAY: 300.0,
-    }
-)
 # Seconds after which a look at the kernel proves nothing any more: several samples were missed by then.
 _STALE_SECONDS = 2.0
 # How many connections are named to people; the others are counted.
@@ -52,7 +37,7 @@ def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_end
         until: `closed` or `idle`; `unused` is never proved by the host.
         told: every target reads `draining` or `unused`.
         let_go_at: when the deregistration was accepted, seconds.
-        floor_ends_at: the moment before which new work may come, seconds: FLOOR_SECONDS on, or what
+        floor_ends_at: the moment before which new work may come, seconds: the fixed floor, or what
             `adaptive.floor_ends_at` says.
         now: seconds.
     """

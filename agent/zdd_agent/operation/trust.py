@@ -72,9 +72,11 @@ class Trust:
 def doubt_of_idle(membership: Membership) -> str:
     """Why `idle` cannot be proved for these target groups, as half a sentence; empty when it can.
 
-    In TLS, data that leaves after a request need not be its answer.
+    In TLS, data that leaves after a request need not be its answer; in HTTP/2 and gRPC it may be another one's.
     """
     for group in membership.groups:
+        if group.version != "HTTP1":
+            return f"{group.name} speaks {group.version} to its targets, with many requests on one connection"
         if group.protocol in _ENCRYPTED:
             return f"{group.name} speaks {group.protocol} to its targets, and what TLS sends need not be an answer"
     return ""

@@ -9,8 +9,6 @@ from zdd_agent.connections import Connection, Sample
 from zdd_agent.operation import health_checks
 from zdd_agent.operation.health_checks import Row, Rows, Schedules
 
-# Seconds without a new connection or a byte received that count as quiet.
-QUIET_SECONDS = 5.0
 # Seconds for which a connection that is in no sample any more counts as open, unless the kernel has said that it ended:
 # a dump walks a table that changes meanwhile, and may pass a connection over; the next one finds it.
 _MISSING_SECONDS = 1.0
@@ -103,7 +101,7 @@ class Watch:
     ended: Mapping[Node, float]
 
     @classmethod
-    def begin(cls, sample: Sample, checks: Schedules, quiet_seconds: float = QUIET_SECONDS) -> Watch:
+    def begin(cls, sample: Sample, checks: Schedules, quiet_seconds: float) -> Watch:
         """Watch from this sample on; what was before nobody knows, so quiet is counted from here.
 
         Args:

@@ -1,0 +1,138 @@
+"""A drain at ALB's true length: lag 10 to 20 s, deregistration delay 300 s, 2 hosts, the demo's load.
+
+`python tests/bench/bench_true_length.py [idle | adaptive | flight | stream]...`; minutes long. Prints figures, and
+fails where a promise of docs/operations.md is not kept.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lab.drain_rig import LettingGo, Load, elb_calls, load, operate, through
+from zdd_lab.host import Host
+from zdd_lab.lab import Lab
+from zdd_lab.profile import ALB
+
+RATE = 250.0  # requests a second, as in the demo
+SLOW = ("--slow-share", "0.03", "--slow-max", "2.0")
+MINUTE = 65.0  # s of load before an adaptive drain
+
+broken: list[str] = []
+
+
+def promise(kept: bool, what: str) -> None:
+    if not kept:
+        broken.append(what)
+        print(f"  NOT KEPT: {what}", flush=True)
+
+
+async def idle(lab: Lab, host: Host, under: Load) -> None:
+    """The plain case: keep-alive pools, short requests."""
+    began = time.time()
+    drained = await operate(lab, host, "drain", "--until", "idle")
+    print(f"{host.name} idle: drained in {drained.seconds:.1f} s: {drained.message}", flush=True)
+    promise(drained.seconds <= 40, "idle drains in at most 40 s")
+    await _back(lab, host, under, began)
+
+
+async def adaptive(lab: Lab, host: Host, under: Load) -> None:
+    """The floor is the nodes' own silence."""
+    await operate(lab, host, "rejoin")  # already in service: now the agent knows its membership
+    await asyncio.sleep(MINUTE)
+    began, gone = time.time(), LettingGo(host.name)
+    watching = asyncio.create_task(gone.watch(lab, host))
+    drained = await operate(lab, host, "drain", "--until", "idle")
+    await watching
+    assert drained.deregistered is not None
+    lag = max(gone.at.values()) - drained.deregistered
+    took = drained.ended - drained.deregistered
+    print(
+        f"{host.name} adaptive: the slowest node's lag {lag:.1f} s, ended {took:.1f} s after deregistering "
+        f"({took - lag:+.1f} s), drained in {drained.seconds:.1f} s: {drained.message}",
+        flush=True,
+    )
+    promise(0 <= took - lag <= 8, "adaptive ends within the slowest node's lag + 8 s")
+    await _back(lab, host, under, began)
+
+
+async def _long(lab: Lab, host: Host, under: Load, path: str, until: str) -> None:
+    began = time.time()
+    drained, gone, asked = await through(lab, host, path, 0.5, "--until", until)
+    cut = [one for one in asked if one.error]
+    last = max(one.ended for one in asked)
+    latest = max(one.began for one in asked)
+    print(
+        f"{host.name} {path} until {until}: {len(asked)} in flight at the host, {len(cut)} cut; the last one started "
+        f"{max(gone.at.values()) - latest:.2f} s before the last node let go; the drain ended "
+        f"{drained.ended - last:+.2f} s from the last answer, {drained.seconds:.1f} s in all: {drained.message}",
+        flush=True,
+    )
+    promise(not cut, f"none of {path} is cut: {[one.error for one in cut]}")
+    promise(-0.05 <= drained.ended - last <= 1, f"the drain ends within 1 s after the last answer of {path}")
+    await _back(lab, host, under, began)
+
+
+async def flight(lab: Lab, host: Host, under: Load) -> None:
+    """Requests of 45 s that go on coming until the last node has let go."""
+    await _long(lab, host, under, "/sleep?seconds=45", "closed" if host.name == "h1" else "idle")
+
+
+async def stream(lab: Lab, host: Host, under: Load) -> None:
+    """Answers that stream for 60 s."""
+    await _long(lab, host, under, "/stream?seconds=60", "closed" if host.name == "h1" else "idle")
+
+
+async def _back(lab: Lab, host: Host, under: Load, began: float) -> None:
+    rejoined = await operate(lab, host, "rejoin")
+    calls = elb_calls(lab, host)
+    print(
+        f"  rejoined in {rejoined.seconds:.1f} s; {len(under.records(began))} requests meanwhile, "
+        f"{len(under.failed(began))} failed; ELBv2 calls of {host.name} so far: {sum(calls.values())} {calls}",
+        flush=True,
+    )
+    promise(rejoined.outcome == "succeeded", f"rejoin: {rejoined.message}")
+    for record in under.failed(began)[:5]:
+        promise(False, f"no request fails: {record}")
+
+
+SCENARIOS: dict[str, Callable[[Lab, Host, Load], Awaitable[None]]] = {
+    "idle": idle,
+    "adaptive": adaptive,
+    "flight": flight,
+    "stream": stream,
+}
+
+
+async def scenario(name: str) -> None:
+    prefix = f"127.{random.randint(200, 250)}.{random.randint(1, 250)}"  # only to meet nobody
+    async with Lab(prefix=prefix, profile=ALB, hosts=2, agents=False, app_arguments=SLOW) as lab:
+        floor = {"ZDD_AGENT_DRAIN__FLOOR": "adaptive"} if name == "adaptive" else {}
+        for host in lab.hosts:
+            await host.start_agent(floor)
+        async with load(lab, RATE) as under:
+            await asyncio.sleep(3)
+            for host in lab.hosts:
+                await SCENARIOS[name](lab, host, under)
+            print(f"{name}: {len(under.records())} requests, {len(under.failed())} failed", flush=True)
+
+
+async def main() -> None:
+    """One process for each scenario, side by side: a lab mostly waits."""
+    names = sys.argv[1:] or list(SCENARIOS)
+    if len(names) == 1:
+        await scenario(names[0])
+        sys.exit(1 if broken else 0)
+    running = [await asyncio.create_subprocess_exec(sys.executable, __file__, name) for name in names]
+    codes = [await one.wait() for one in running]
+    sys.exit(max(codes))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
