@@ -70,6 +70,7 @@ class Host:
             supervisor=self.supervisor,
             pace=pace,
             rules=self.rules,
+            drained_warning_seconds=3600.0,
             rng=rng,
         )
 

@@ -89,6 +89,7 @@ def serve() -> int:
         supervisor=supervisor,
         pace=pace,
         rules=_rules(settings),
+        drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
     )
     reporter = Reporter(

@@ -101,7 +101,7 @@ class Api:
                 for t in shot.membership.targets
             ),
             seen_seconds_ago=round(max(shot.now - seen.seen_at, 0.0), 3) if seen else None,
-            drained_since=shot.record.out_since,
+            drained_since=shot.out_since,
             operation=schema.OperationView.of(operation, shot.now) if operation else None,
             warnings=shot.warnings,
             version=__version__,

@@ -9,7 +9,7 @@ import pytest
 from fakes import START, arn, group
 from host import Host, succeeded
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Outcome, Phase, Posture, Request, Verb
+from zdd_agent.model import Check, Outcome, Phase, Posture, Request, Verb
 
 DENIED = AgentError(
     Kind.AWS_DENIED, "cannot call DeregisterTargets: denied", value="elasticloadbalancing:DeregisterTargets"
@@ -354,3 +354,17 @@ def test_whoever_waits_for_an_operation_learns_its_end_even_when_the_next_has_be
     host.begin(Verb.REJOIN)
     operation, _ = host.ledger.events(first.id, 0, 0)
     assert operation.outcome is Outcome.SUCCEEDED
+
+
+def test_a_host_that_stays_out_is_told_in_the_log_once_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+    host = in_one_group()
+    host.do(Verb.DRAIN)
+    host.clock.at(host.clock.now() + 2.5 * 3600, host.runner.stop)
+    host.runner.run()
+    assert sum("has been out for" in record.message for record in caplog.records) == 2
+
+
+def test_a_forced_check_is_logged_with_who_asked(caplog: pytest.LogCaptureFixture) -> None:
+    host = in_one_group()
+    host.ledger.begin(Request(Verb.DRAIN, 1234, force=(Check.MIN_HEALTHY,)))
+    assert "skips min-healthy: forced by uid 1234" in caplog.text

@@ -88,7 +88,8 @@ class Acts:
                 return self._rely(operation, action, evidence)
             case Deregister(targets, guarded, guarded_at):
                 self._each_group(targets, self._aws.deregister, "deregistered")
-                claimed = replace(operation, guarded=guarded, guarded_at=guarded_at, confirmed=not targets)
+                confirmed = not targets and (operation.confirmed or self._was_out_before(operation))
+                claimed = replace(operation, guarded=guarded, guarded_at=guarded_at, confirmed=confirmed)
                 return self._changed(claimed, Phase.DRAINING, targets, evidence)
             case Register(targets):
                 return self._register(operation, targets, evidence)
@@ -136,14 +137,27 @@ class Acts:
         return replace(evidence, senses=senses)
 
     def _register(self, operation: Operation, targets: tuple[Target, ...], evidence: Evidence) -> Evidence:
-        try:
-            self._each_group(targets, self._aws.register, "registered")
-        except AgentError as error:
-            if error.transient or error.kind is not Kind.FAILED:
-                raise
-            # Perhaps because a target still drains: that is for the decision, which looks first.
-            return replace(evidence.outdated(), refused=error)
-        return self._changed(operation, Phase.WARMING, targets, evidence)
+        refused: AgentError | None = None
+        for group in self._membership().groups:
+            try:
+                self._each_group(tuple(t for t in targets if t.group == group.arn), self._aws.register, "registered")
+            except AgentError as error:
+                if error.transient or error.kind is not Kind.FAILED:
+                    raise
+                refused = error
+        if refused is None:
+            return self._changed(operation, Phase.WARMING, targets, evidence)
+        # Perhaps because a target still drains: that is for the decision, which looks first.
+        self._ledger.persist(self._ledger.record(), self._prolonged(operation))
+        return replace(evidence.outdated(), refused=refused)
+
+    def _prolonged(self, operation: Operation) -> Operation:
+        """The operation with time for a deregistration delay before all else, unless a time-out was given."""
+        if self._ledger.timeout(operation.request) is not None:
+            return operation
+        membership = self._membership()
+        drained = self._clock.now() + max(group.deregistration_delay for group in membership.groups)
+        return replace(operation, deadline=max(operation.deadline, drained + timing.rejoin_timeout(membership)))
 
     def _changed(self, operation: Operation, then: Phase, targets: tuple[Target, ...], evidence: Evidence) -> Evidence:
         # Nothing to change means that it was changed before, at a moment that is not known here.
@@ -166,6 +180,11 @@ class Acts:
             operation = self._timed(operation, record.membership or Membership())
         self._ledger.persist(record, operation.moved(phase))
         self._ledger.say(phase)
+
+    def _was_out_before(self, operation: Operation) -> bool:
+        """Out by an earlier drain; if not, a daemon that was killed had deregistered, and nobody has looked again."""
+        out_since = self._ledger.record().out_since
+        return out_since is not None and out_since < operation.started_at
 
     def _each_group(
         self, targets: tuple[Target, ...], call: Callable[[TargetGroup, tuple[Target, ...]], None], done: str

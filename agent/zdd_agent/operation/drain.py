@@ -14,10 +14,11 @@ from zdd_agent.operation.evidence import SAMPLE_SECONDS, Evidence
 from zdd_agent.operation.guard import (
     CLAIM_SECONDS,
     SETTLE_SECONDS,
+    YIELD_SECONDS,
     Shortage,
     healthy_others,
     leaving,
-    must_go_back,
+    race,
     shortages,
 )
 from zdd_agent.operation.timing import first_change
@@ -63,9 +64,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     if operation.phase is Phase.DEREGISTERING:
         return _deregistering(operation, membership, seen, rules.healthy)
     if not operation.confirmed:
-        forced = Check.MIN_HEALTHY in operation.request.force
-        back = () if forced else must_go_back(operation, membership, seen, rules.healthy)
-        return Return(membership.targets, _refusal(back, "other hosts left at the same moment")) if back else Confirm()
+        return _confirming(operation, membership, seen, now, rules.healthy)
     return _draining(operation, membership, evidence, seen, now, rules)
 
 
@@ -101,6 +100,16 @@ def _second_look(operation: Operation, evidence: Evidence, now: float) -> Action
             note = "deregistered; looking again whether other hosts left at the same moment"
             return _wait(settled, note, operation, evidence, now)
     return Look()
+
+
+def _confirming(operation: Operation, membership: Membership, seen: Observation, now: float, floor: Floor) -> Action:
+    found = race(operation, membership, seen, floor)
+    if Check.MIN_HEALTHY in operation.request.force or not found.short:
+        return Confirm()
+    if found.gives_way:
+        return Return(membership.targets, _refusal(found.short, "other hosts left at the same moment"))
+    again = (operation.accepted_at or now) + YIELD_SECONDS
+    return Wait(again, "waiting for a host that left at the same moment to go back") if now < again else Look()
 
 
 def _deregistering(operation: Operation, membership: Membership, seen: Observation, floor: Floor) -> Action:

@@ -1,10 +1,11 @@
 """Pure: may this host leave now, and why not.
 
-Two hosts that ask at once may both pass. Both then deregister, both look again after `SETTLE_SECONDS`, and as many as
-the floor asks for go back: those whose claim is later. Claims are ordered by Id, which needs no clock in common and
-no word between the hosts. That is safe because each of them sees the other: a host deregisters within
-`CLAIM_SECONDS` of the look that let it go, so whoever went at the same time has done so before the second look. A
-host that took longer goes back whatever its Id.
+Two hosts that ask at once may both pass. Both then deregister and look again after `SETTLE_SECONDS`; a host stays out
+only when such a look finds the floor kept without it. Each of them sees the other, so at most one can find that too
+early. As many as the floor asks for go back: those whose claim is later. Claims are ordered by Id, which needs no clock
+in common and no word between the hosts. The others wait until these are back; when they are not after `YIELD_SECONDS`
+(killed, cancelled, cut off from AWS), they go back themselves. So does a host that deregistered later than
+`CLAIM_SECONDS` after the look that let it go, whatever its Id.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ CLAIM_SECONDS = 2.0
 # Seconds from the deregistration to the second look: above CLAIM_SECONDS, and long enough for the API to show what it
 # has accepted (it is eventually consistent; no figure is documented).
 SETTLE_SECONDS = 4.0
+# Seconds from the deregistration after which a host waits no longer for the one that should go back: that one's own
+# deregistration, second look and registration.
+YIELD_SECONDS = CLAIM_SECONDS + 2 * SETTLE_SECONDS
 _LEFT = frozenset({State.DRAINING, State.UNUSED})
 
 
@@ -83,8 +87,16 @@ def healthy_others(membership: Membership, seen: Observation) -> tuple[Target, .
     return tuple(h.target for h in seen.population if h.state is State.HEALTHY and _key(h.target) not in own)
 
 
-def must_go_back(operation: Operation, membership: Membership, seen: Observation, floor: Floor) -> tuple[Shortage, ...]:
-    """The shortages for which this host has to return, having deregistered; empty when it may stay out.
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What the look behind the deregistration found: `short` is what is missing, `gives_way` who has to mend it."""
+
+    short: tuple[Shortage, ...] = ()
+    gives_way: bool = False
+
+
+def race(operation: Operation, membership: Membership, seen: Observation, floor: Floor) -> Race:
+    """Whether this host, having deregistered, may stay out, must wait for another one, or has to return.
 
     Args:
         operation: the drain, with its claim.
@@ -97,10 +109,8 @@ def must_go_back(operation: Operation, membership: Membership, seen: Observation
     gone = [t for t in operation.guarded if seen.of(t) is None]
     rivals = [*draining, *gone]
     returning = [h.target for h in seen.population if h.state is State.INITIAL and _key(h.target) in counted_on]
-    found = shortages(membership, seen, floor, rivals, returning)
-    if not found or _claimed_late(operation):
-        return found
-    return tuple(s for s in found if _is_later(s, membership, rivals))
+    short = shortages(membership, seen, floor, rivals, returning)
+    return Race(short, _is_late(operation, seen) or any(_is_later(s, membership, rivals) for s in short))
 
 
 def _is_later(shortage: Shortage, membership: Membership, rivals: Iterable[Target]) -> bool:
@@ -112,10 +122,12 @@ def _is_later(shortage: Shortage, membership: Membership, rivals: Iterable[Targe
     return any(_key(t) in back for t in own) or len(claims) <= len(own)
 
 
-def _claimed_late(operation: Operation) -> bool:
+def _is_late(operation: Operation, seen: Observation) -> bool:
+    """Whether this host claimed too late, or has waited long enough for another one."""
     if operation.guarded_at is None or operation.accepted_at is None:
         return True
-    return operation.accepted_at - operation.guarded_at > CLAIM_SECONDS
+    claim = operation.accepted_at - operation.guarded_at
+    return claim > CLAIM_SECONDS or seen.seen_at >= operation.accepted_at + YIELD_SECONDS
 
 
 def _zone(target: Target, seen: Observation) -> str | None:

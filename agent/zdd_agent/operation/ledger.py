@@ -78,6 +78,9 @@ class Ledger:
             )
             self._write(replace(self._record, operation=operation))
         log.info("%s %s started by uid %d: %r", request.verb, operation.id, request.uid, request.reason)
+        if request.force:
+            checks = ", ".join(request.force)
+            log.warning("%s %s skips %s: forced by uid %d", request.verb, operation.id, checks, request.uid)
         self.say(f"{request.verb} started")
         self.wake.set()
         return operation

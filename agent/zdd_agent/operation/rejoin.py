@@ -7,7 +7,7 @@ from zdd_agent.model import Check, Failure, Observation, Operation, Outcome, Pha
 from zdd_agent.operation.actions import Action, Discover, End, Look, Move, Probe, Register, Sample, Wait
 from zdd_agent.operation.diagnosis import believed
 from zdd_agent.operation.evidence import SAMPLE_SECONDS, Evidence, Senses
-from zdd_agent.operation.timing import until_checked
+from zdd_agent.operation.timing import first_change, until_checked
 from zdd_agent.targets import Membership, State, Target, group_name
 
 # States of a target that is registered and only needs time. `draining` counts as absent: registering again
@@ -30,7 +30,7 @@ def decide(record: Record, evidence: Evidence, now: float, poll_seconds: float) 
     if operation.phase is Phase.PROBING:
         return _probing(record, operation, membership, evidence, now)
     if operation.phase is Phase.REGISTERING:
-        return _registering(membership, evidence, now)
+        return _registering(record, operation, membership, evidence, now)
     return _warming(record, operation, membership, evidence, now, poll_seconds)
 
 
@@ -67,7 +67,9 @@ def _probing(record: Record, operation: Operation, membership: Membership, evide
     return Probe(failing)
 
 
-def _registering(membership: Membership, evidence: Evidence, now: float) -> Action:
+def _registering(
+    record: Record, operation: Operation, membership: Membership, evidence: Evidence, now: float
+) -> Action:
     seen = evidence.seen
     if evidence.refused is None:
         return Register(_absent(membership, seen) if seen else membership.targets)
@@ -76,7 +78,12 @@ def _registering(membership: Membership, evidence: Evidence, now: float) -> Acti
         return Look()
     if drains := _draining(membership, seen):
         said = f"{evidence.refused.message}; waiting until {', '.join(map(str, drains))} has drained"
-        return Wait(seen.look_again_at, said) if now < seen.look_again_at else Look()
+        if now >= operation.deadline:
+            return _timed_out(operation, said)
+        # Nothing of this host has begun to drain before that, unless others deregistered it.
+        possible = first_change(membership, drains, record.out_since) if record.out_since is not None else 0.0
+        due = min(max(seen.look_again_at, possible), operation.deadline)
+        return Wait(due, said) if now < due else Look()
     if any(_draining(membership, earlier) for earlier in evidence.earlier):
         return Register(_absent(membership, seen))
     return _failed(Kind.FAILED, evidence.refused.message, evidence.refused.hint)

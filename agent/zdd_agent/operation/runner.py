@@ -6,7 +6,7 @@ import logging
 import random
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Failure, Operation, Outcome, Verb
+from zdd_agent.model import Failure, Operation, Outcome, Phase, Verb
 from zdd_agent.operation import drain, rejoin
 from zdd_agent.operation.actions import Action, End, Wait
 from zdd_agent.operation.acts import Acts, Pace
@@ -36,6 +36,7 @@ class Runner:
         supervisor: Supervisor,
         pace: Pace,
         rules: drain.Rules,
+        drained_warning_seconds: float,
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
@@ -45,6 +46,8 @@ class Runner:
         self._supervisor = supervisor
         self._pace = pace
         self._rules = rules
+        self._drained_warning_seconds = drained_warning_seconds
+        self._warned_at = float("-inf")
         self._rng = rng
         self._stopping = False
         self._failures = 0
@@ -78,7 +81,7 @@ class Runner:
         if operation.id != self._evidence_for:
             self._evidence, self._evidence_for, self._failures = Evidence(), operation.id, 0
         try:
-            if operation.cancelled_by is not None:
+            if operation.cancelled_by is not None and not _awaits_second_look(operation):
                 self._end(_cancelled(operation))
                 return 0.0
             action = self._decide(operation)
@@ -106,6 +109,12 @@ class Runner:
     def _idle(self) -> float:
         """Between operations; answers how long to wait (seconds)."""
         record = self._ledger.record()
+        now = self._clock.now()
+        if record.out_since is None:
+            self._warned_at = now
+        elif now - max(record.out_since, self._warned_at) > self._drained_warning_seconds:
+            log.warning("this host has been out for %d s: `zdd-agent rejoin` puts it back", now - record.out_since)
+            self._warned_at = now
         if not self._lookout.adaptive or record.membership is None or record.out_since is not None:
             return HEARTBEAT_SECONDS
         self._lookout.idle(record.membership)
@@ -118,6 +127,9 @@ class Runner:
     def _failed(self, operation: Operation, error: AgentError) -> float:
         """End the operation, or answer how long to wait before another try, when that may help."""
         now = self._clock.now()
+        if operation.cancelled_by is not None:
+            self._end(_cancelled(operation))
+            return 0.0
         if error.transient and now < operation.deadline:
             self._failures += 1
             limit = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), self._pace.interval)
@@ -126,6 +138,11 @@ class Runner:
             return min(wait, operation.deadline - now)
         self._end(_ended_by(operation, error))
         return 0.0
+
+
+def _awaits_second_look(operation: Operation) -> bool:
+    """Whether another host may count on this one to go back; a cancel comes after that look, seconds later."""
+    return operation.verb is Verb.DRAIN and operation.phase is Phase.DRAINING and not operation.confirmed
 
 
 def _cancelled(operation: Operation) -> End:

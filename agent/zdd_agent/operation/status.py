@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zdd_agent.errors import AgentError
 from zdd_agent.model import Check, Failure, Observation, Posture, Record, Verb
@@ -30,6 +30,11 @@ class Snapshot:
     record: Record
     now: float
     warnings: tuple[str, ...]
+
+    @property
+    def out_since(self) -> float | None:
+        """None while every target is healthy: a drain that was ended before it deregistered took nobody out."""
+        return None if self.posture is Posture.IN_SERVICE else self.record.out_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,11 @@ class Reporter:
         membership, seen = latest if latest is not None else (record.membership or Membership(), None)
         where = posture(record, membership, None if warnings else seen)
         now = self._clock.now()
-        if record.out_since is not None and now - record.out_since > self._drained_warning_seconds:
-            warnings.append(
-                f"this host has been out for {now - record.out_since:.0f} s: `zdd-agent rejoin` puts it back"
-            )
-        return Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings))
+        shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings))
+        if shot.out_since is not None and now - shot.out_since > self._drained_warning_seconds:
+            said = f"this host has been out for {now - shot.out_since:.0f} s: `zdd-agent rejoin` puts it back"
+            shot = replace(shot, warnings=(*shot.warnings, said))
+        return shot
 
     def plan(self, verb: Verb, force: tuple[Check, ...]) -> Plan:
         """What this operation would do now. Changes nothing."""
