@@ -12,7 +12,7 @@ from random import Random
 from zdd_lab.aws_error import AwsError
 from zdd_lab.health_picture import DEREGISTRATION_IN_PROGRESS, IP_UNUSABLE, NOT_REGISTERED, Picture, draw
 from zdd_lab.profile import Profile, Range
-from zdd_lab.registration import NodeView, Registered, TargetSpec
+from zdd_lab.registration import NodeView, Registered, TargetSpec, within_reach
 from zdd_lab.schedule import Action, Command, Schedule
 from zdd_lab.types import Backend, NodeHealth, TargetKey
 from zdd_lab.world import ZONES_EVERYWHERE, Group, NodePlace, Topology
@@ -184,7 +184,7 @@ class Elb:
     def _refuse_unfit(self, group: Group, keys: Sequence[TargetKey]) -> None:
         if group.target_type == "ip":
             for key in keys:
-                if not key.id.startswith("127."):  # the lab is loopback only, and so are its VPCs
+                if not within_reach(key.id):
                     raise AwsError("InvalidTarget", f"The IP address '{key.id}' is not within the VPC")
                 target = self._targets.get(key)
                 if target and target.draining and not self.profile.reregister_draining_ip:

@@ -14,6 +14,7 @@ from zdd_lab.aws_error import AwsError
 from zdd_lab.budget import Budgets
 from zdd_lab.elb import Elb
 from zdd_lab.faults import Fault, FaultKind, FaultTable
+from zdd_lab.iam import Policy, Verdict
 from zdd_lab.topology import ACCOUNT
 from zdd_lab.wire import Call
 
@@ -37,10 +38,11 @@ Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who calls: a host by its name, or a person."""
+    """Who calls: a host by its name, or a person. Without a policy everything is allowed."""
 
     name: str
     arn: str
+    policy: Policy | None = None
 
 
 @dataclass(slots=True)
@@ -122,8 +124,11 @@ class Endpoint:
             raise AwsError(*_REFUSALS[fault.kind])
         if (asked := self._fault(call, client, FaultKind.ERROR)) and asked.code:
             raise AwsError(asked.code, "Made up by the lab, on request.")
-        if self._fault(call, client, FaultKind.ACCESS_DENIED):
-            raise AwsError("AccessDenied", _denied(call, client))
+        verdict = _verdict(call, client)
+        if verdict is Verdict.ALLOWED and self._fault(call, client, FaultKind.ACCESS_DENIED):
+            verdict = Verdict.NOT_ALLOWED
+        if verdict is not Verdict.ALLOWED:
+            raise AwsError("AccessDenied", _denied(call, client, verdict))
         if call.service == _ELB and not self.budgets.allow(call.region, call.action, time.monotonic()):
             self.throttled[client.name, call.action] += 1
             raise AwsError("Throttling", "Rate exceeded")
@@ -182,13 +187,22 @@ def _stranger(access_key: str) -> Client:
     return Client(access_key, f"arn:aws:iam::{ACCOUNT}:user/{access_key}")
 
 
-def _denied(call: Call, client: Client) -> str:
-    resource = call.params.get("TargetGroupArn", "*") if not call.action.startswith("Describe") else "*"
+def _verdict(call: Call, client: Client) -> Verdict:
+    if client.policy is None or (call.service, call.action) == ("sts", "GetCallerIdentity"):  # needs no permission
+        return Verdict.ALLOWED
+    context = {"aws:RequestedRegion": call.region}
+    return client.policy.verdict(f"{call.service}:{call.action}", _resource(call), context)
+
+
+def _resource(call: Call) -> str:
+    """What the call's permission is asked for: of all that have one, the lab knows the two of its own."""
+    return "*" if call.action.startswith("Describe") else call.params.get("TargetGroupArn", "*")
+
+
+def _denied(call: Call, client: Client, verdict: Verdict) -> str:
     action = f"{call.service}:{call.action}"
-    return (
-        f"User: {client.arn} is not authorized to perform: {action} on resource: {resource} "
-        f"because no identity-based policy allows the {action} action"
-    )
+    why = verdict.format(action=action)
+    return f"User: {client.arn} is not authorized to perform: {action} on resource: {_resource(call)} {why}"
 
 
 def _identity(call: Call, client: Client) -> bytes:

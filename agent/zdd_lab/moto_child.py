@@ -28,10 +28,7 @@ class MotoChild:
         """
         if await listens(self._address, self._port):
             raise leash.ChildStartError(f"cannot start moto on {self.url}: another lab is there, use another prefix")
-        env = leash.bare_environment() | {
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # 1,300 images that nobody asks for: 0.5 s
-        }
+        env = leash.bare_environment() | {"AWS_EC2_METADATA_DISABLED": "true"}
         argv = [sys.executable, "-m", "zdd_lab.moto_child", self._address, str(self._port)]
         self._child = leash.spawn(argv, env, self._log)
         async with asyncio.timeout(_START_TIMEOUT):
@@ -55,6 +52,9 @@ def _serve(address: str, port: int) -> None:
     )
     from werkzeug.serving import make_server  # noqa: PLC0415
 
+    from zdd_lab.moto_repairs import repair  # noqa: PLC0415
+
+    repair()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     make_server(address, port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()

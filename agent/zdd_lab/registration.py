@@ -1,8 +1,11 @@
 """One registered target: what was asked for, and what each node knows of it."""
 
+import ipaddress
 from dataclasses import dataclass, field
 
 from zdd_lab.types import NodeHealth, TargetKey
+
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +15,15 @@ class TargetSpec:
     id: str
     port: int | None = None
     zone: str | None = None
+
+
+def within_reach(address: str) -> bool:
+    """Whether an address may be a target: of loopback, as the lab's VPCs are, or unique-local IPv6 (RFC 4193)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return parsed.is_loopback or parsed in _UNIQUE_LOCAL
 
 
 @dataclass(slots=True)

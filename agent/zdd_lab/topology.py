@@ -5,6 +5,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from zdd_lab.types import HealthCheck
 from zdd_lab.world import Group, Instance, Listener, LoadBalancer, Topology
@@ -20,6 +21,7 @@ def lab_session() -> boto3.session.Session:
     return boto3.session.Session(LAB_KEY, MADE_UP_SECRET, region_name=REGION)
 
 
+_READINGS = 4  # `terraform destroy` takes ten things away at once
 CLIENT_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20, proxies={})
 
 
@@ -32,6 +34,16 @@ class TopologyReader:
         self.ec2: Any = session.client("ec2", endpoint_url=url, config=CLIENT_CONFIG)
 
     def read(self) -> Topology:
+        """What exists now. When something goes while it is read, it is read again."""
+        for _ in range(_READINGS):
+            try:
+                return self._read()
+            except ClientError as error:
+                if not error.response["Error"]["Code"].endswith("NotFound"):
+                    raise
+        return self._read()
+
+    def _read(self) -> Topology:
         balancers = self._balancers()
         return Topology(
             groups={one.arn: one for one in self._groups()},
@@ -61,12 +73,10 @@ class TopologyReader:
     def _listeners(self, balancer: LoadBalancer) -> list[Listener]:
         found = []
         for one in self.elb.describe_listeners(LoadBalancerArn=balancer.arn)["Listeners"]:
-            default = _forwards_to(one.get("DefaultActions", []))
-            groups = set(default)
-            for rule in self.elb.describe_rules(ListenerArn=one["ListenerArn"])["Rules"]:
-                groups |= set(_forwards_to(rule.get("Actions", [])))
-            first = default[0] if default else None
-            found.append(Listener(one["ListenerArn"], balancer.arn, one["Port"], first, frozenset(groups)))
+            rules = sorted(self.elb.describe_rules(ListenerArn=one["ListenerArn"])["Rules"], key=_priority)
+            groups = frozenset(group for rule in rules for group in _forwards_to(rule["Actions"]))
+            first = next((group for rule in rules if _takes_all(rule) for group in _forwards_to(rule["Actions"])), None)
+            found.append(Listener(one["ListenerArn"], balancer.arn, one["Port"], first, groups))
         return found
 
     def _instances(self) -> list[Instance]:
@@ -81,6 +91,16 @@ class TopologyReader:
             for reservation in page["Reservations"]
             for one in reservation["Instances"]
         ]
+
+
+def _priority(rule: dict[str, Any]) -> float:
+    """The default action is the last rule, with `default` for its priority."""
+    return float("inf") if rule["IsDefault"] else int(rule["Priority"])
+
+
+def _takes_all(rule: dict[str, Any]) -> bool:
+    """Whether no request passes the rule by. The data plane looks at no request, so it knows only these."""
+    return all("/*" in one.get("PathPatternConfig", one).get("Values", []) for one in rule.get("Conditions", []))
 
 
 def _forwards_to(actions: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,134 @@
+"""IAM's verdict on a call: the statements of one policy, as far as the lab knows the operators in it. No I/O.
+
+Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any, Self
+
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
+_STATEMENT = frozenset({"Sid", "Effect", "Action", "Resource", "Condition"})
+_OPERATORS = frozenset({"StringEquals", "StringNotEquals", "StringLike", "Bool", "Null"})
+
+
+class BadPolicyError(ValueError):
+    """A policy that the lab cannot evaluate; better none than a wrong verdict."""
+
+
+class Verdict(StrEnum):
+    """What becomes of a call; a refusal in the words of AWS's message."""
+
+    ALLOWED = ""
+    NOT_ALLOWED = "because no identity-based policy allows the {action} action"
+    DENIED = "with an explicit deny in an identity-based policy"
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One line of a condition."""
+
+    operator: str
+    if_exists: bool
+    key: str
+    values: tuple[str, ...]
+
+    def holds(self, context: Mapping[str, str]) -> bool:
+        found = context.get(self.key)
+        if self.operator == "Null":
+            return (found is None) == ("true" in self.values)
+        if found is None:
+            return self.if_exists or self.operator == "StringNotEquals"
+        wanted = [_filled(value, context) for value in self.values]
+        if self.operator == "StringLike":
+            return any(value is not None and fnmatchcase(found, _pattern(value)) for value in wanted)
+        if self.operator == "Bool":
+            return found.lower() in self.values
+        return (found in wanted) != (self.operator == "StringNotEquals")
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    allows: bool
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    tests: tuple[_Test, ...]
+
+    def applies(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
+        return (
+            any(fnmatchcase(action.lower(), _pattern(one.lower())) for one in self.actions)
+            and any(fnmatchcase(resource, _pattern(one)) for one in self.resources)
+            and all(test.holds(context) for test in self.tests)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An identity-based policy."""
+
+    statements: tuple[_Statement, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a policy document.
+
+        Raises:
+            BadPolicyError: no policy, or one with something that is not evaluated here.
+        """
+        try:
+            document = json.loads(text)
+            return cls(tuple(_statement(one) for one in _several(document["Statement"])))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise BadPolicyError(f"cannot evaluate this policy: {error}") from error
+
+    def verdict(self, action: str, resource: str, context: Mapping[str, str]) -> Verdict:
+        """What becomes of a call.
+
+        Args:
+            action: such as `ec2:DescribeInstances`.
+            resource: an ARN; `*` for an action that takes none.
+            context: condition keys of the request, in any spelling of their case.
+        """
+        known = {key.lower(): value for key, value in context.items()}
+        effects = {one.allows for one in self.statements if one.applies(action, resource, known)}
+        if False in effects:
+            return Verdict.DENIED
+        return Verdict.ALLOWED if True in effects else Verdict.NOT_ALLOWED
+
+
+def _statement(one: dict[str, Any]) -> _Statement:
+    if unknown := set(one) - _STATEMENT:
+        raise ValueError(f"unknown element {min(unknown)}")
+    if one["Effect"] not in ("Allow", "Deny"):
+        raise ValueError(f"Effect is {one['Effect']!r}")
+    tests = [_test(name, *line) for name, lines in one.get("Condition", {}).items() for line in lines.items()]
+    return _Statement(one["Effect"] == "Allow", _several(one["Action"]), _several(one["Resource"]), tuple(tests))
+
+
+def _test(name: str, key: str, values: Any) -> _Test:
+    operator = name.removesuffix("IfExists")
+    if operator not in _OPERATORS:
+        raise ValueError(f"unknown condition operator {name}")
+    return _Test(operator, operator != name, key.lower(), tuple(str(value) for value in _several(values)))
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """A list, or its only entry, as IAM lets one write."""
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _filled(value: str, context: Mapping[str, str]) -> str | None:
+    """The value with its variables; None when the request lacks one: that equals nothing."""
+    names: Iterable[str] = _VARIABLE.findall(value)
+    if any(name.lower() not in context for name in names):
+        return None
+    return _VARIABLE.sub(lambda found: context[found[1].lower()], value)
+
+
+def _pattern(text: str) -> str:
+    """IAM's wildcards are * and ?; a bracket is no wildcard there."""
+    return text.replace("[", "[[]")

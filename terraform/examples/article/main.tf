@@ -1,0 +1,61 @@
+# The set-up of a rolling deploy with Ansible: two hosts behind a load balancer, and a role with which each of them takes
+# itself out and puts itself back. The control machine needs ssh, and no AWS key.
+
+# What the hosts need, and what they may do.
+module "zdd_agent" {
+  source = "../.."
+
+  name              = var.name
+  target_group_arns = [aws_lb_target_group.app.arn]
+  package           = var.package
+  package_sha256    = var.package_sha256
+  deploy_command    = var.deploy_command
+}
+
+data "aws_ssm_parameter" "image" {
+  count = var.ami_id == null ? 1 : 0
+
+  name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
+}
+
+resource "aws_instance" "app" {
+  # checkov:skip=CKV_AWS_126:detailed monitoring costs money and tells the deploy nothing
+  count = var.instance_count
+
+  ami                    = var.ami_id == null ? data.aws_ssm_parameter.image[0].insecure_value : var.ami_id
+  instance_type          = "t4g.nano"
+  subnet_id              = local.subnet_ids[count.index % 2]
+  vpc_security_group_ids = [aws_security_group.app.id]
+  ebs_optimized          = true
+  key_name               = var.key_name
+  iam_instance_profile   = module.zdd_agent.instance_profile_name
+  user_data              = module.zdd_agent.user_data
+
+  # Version 2 alone, and not through a container or a proxy on the host: whoever reads the metadata is the role.
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  root_block_device {
+    encrypted   = true
+    volume_type = "gp3"
+    volume_size = 8
+  }
+
+  tags = { Name = "${var.name}-${count.index + 1}" }
+
+  lifecycle {
+    # A new image would replace every host at once, new user data stop every one: settings change by the playbook.
+    ignore_changes = [ami, user_data]
+  }
+}
+
+resource "aws_lb_target_group_attachment" "app" {
+  count = var.instance_count
+
+  target_group_arn = aws_lb_target_group.app.arn
+  target_id        = aws_instance.app[count.index].id
+  port             = var.app_port
+}

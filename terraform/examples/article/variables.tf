@@ -1,0 +1,94 @@
+variable "region" {
+  description = "Region of everything."
+  type        = string
+  default     = "us-east-1"
+}
+
+variable "name" {
+  description = "Name of the service."
+  type        = string
+  default     = "article"
+}
+
+variable "use_default_vpc" {
+  description = "Build in the account's default VPC instead of one of its own."
+  type        = bool
+  default     = false
+}
+
+variable "vpc_cidr" {
+  description = "Addresses of the VPC of its own; each of the two subnets gets a half."
+  type        = string
+  default     = "10.20.0.0/24"
+}
+
+variable "instance_count" {
+  description = "Hosts behind the load balancer, spread over two zones. With fewer than two none can leave without an outage."
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.instance_count >= 2
+    error_message = "instance_count must be at least 2."
+  }
+}
+
+variable "ami_id" {
+  description = "Image of the hosts, arm64. null: the newest Amazon Linux 2023."
+  type        = string
+  default     = null
+}
+
+variable "key_name" {
+  description = "EC2 key pair for ssh. null: none."
+  type        = string
+  default     = null
+}
+
+variable "ssh_cidr" {
+  description = "Addresses from which the control machine comes by ssh. null: port 22 stays closed."
+  type        = string
+  default     = null
+}
+
+variable "listener_port" {
+  description = "Port of the load balancer."
+  type        = number
+  default     = 80
+}
+
+variable "app_port" {
+  description = "Port of the app on each host."
+  type        = number
+  default     = 8080
+}
+
+variable "health_check_path" {
+  description = "Path that answers 200 once the app can serve."
+  type        = string
+  default     = "/healthz"
+}
+
+variable "deregistration_delay" {
+  description = "Seconds that the load balancer gives requests in flight to a host that leaves: as long as the longest request."
+  type        = number
+  default     = 30
+}
+
+variable "package" {
+  description = "Package of zdd-agent: see the module."
+  type        = string
+  default     = "zdd-agent"
+}
+
+variable "package_sha256" {
+  description = "SHA-256 of the package, for a URL."
+  type        = string
+  default     = null
+}
+
+variable "deploy_command" {
+  description = "Command of an SSM document that deploys $VERSION. null: no document."
+  type        = string
+  default     = null
+}

@@ -1,0 +1,81 @@
+# The same as ../article with a launch template and an Auto Scaling group, in the account's default VPC.
+
+module "zdd_agent" {
+  source = "../.."
+
+  name              = var.name
+  target_group_arns = [aws_lb_target_group.app.arn]
+  package           = var.package
+  package_sha256    = var.package_sha256
+
+  # Whoever stops the app, a deploy, a reboot or the group at a scale-in: its requests are finished first.
+  app_units = [var.app_unit]
+}
+
+data "aws_ssm_parameter" "image" {
+  count = var.ami_id == null ? 1 : 0
+
+  name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
+}
+
+resource "aws_launch_template" "app" {
+  name                   = var.name
+  image_id               = var.ami_id == null ? data.aws_ssm_parameter.image[0].insecure_value : var.ami_id
+  instance_type          = "t4g.nano"
+  ebs_optimized          = true
+  update_default_version = true
+  vpc_security_group_ids = [aws_security_group.app.id]
+  user_data              = base64encode(module.zdd_agent.user_data)
+
+  iam_instance_profile {
+    name = module.zdd_agent.instance_profile_name
+  }
+
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  block_device_mappings {
+    device_name = "/dev/xvda"
+
+    ebs {
+      encrypted   = true
+      volume_type = "gp3"
+      volume_size = 8
+    }
+  }
+
+  tag_specifications {
+    resource_type = "instance"
+    tags          = { Name = var.name }
+  }
+}
+
+resource "aws_autoscaling_group" "app" {
+  name                = var.name
+  min_size            = var.size.min
+  desired_capacity    = var.size.desired
+  max_size            = var.size.max
+  vpc_zone_identifier = local.subnet_ids
+  target_group_arns   = [aws_lb_target_group.app.arn]
+
+  # Not ELB: a host that is out for a deploy is no broken host, and must not be replaced.
+  health_check_type = "EC2"
+
+  launch_template {
+    id      = aws_launch_template.app.id
+    version = aws_launch_template.app.latest_version
+  }
+
+  tag {
+    key                 = "Name"
+    value               = var.name
+    propagate_at_launch = true
+  }
+
+  lifecycle {
+    ignore_changes = [desired_capacity]
+  }
+}

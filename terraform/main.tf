@@ -1,0 +1,86 @@
+locals {
+  trusted = local.partition == "aws-cn" ? "ec2.amazonaws.com.cn" : "ec2.amazonaws.com"
+}
+
+resource "aws_iam_policy" "this" {
+  name        = var.name
+  description = "What zdd-agent needs to take its host out of its target groups and to put it back."
+  policy      = local.policy_json
+  tags        = var.tags
+}
+
+resource "aws_iam_role" "this" {
+  count = var.create_role ? 1 : 0
+
+  name        = var.name
+  description = "Hosts that run zdd-agent."
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = local.trusted }
+    }]
+  })
+  tags = var.tags
+}
+
+resource "aws_iam_role_policy_attachment" "this" {
+  count = var.create_role ? 1 : 0
+
+  role       = aws_iam_role.this[0].name
+  policy_arn = aws_iam_policy.this.arn
+}
+
+resource "aws_iam_instance_profile" "this" {
+  count = var.create_role ? 1 : 0
+
+  name = var.name
+  role = aws_iam_role.this[0].name
+  tags = var.tags
+}
+
+# The command is the document's, not the caller's: who may send this document can deploy a version, and nothing else.
+resource "aws_ssm_document" "deploy" {
+  count = var.deploy_command == null ? 0 : 1
+
+  name            = "${var.name}-deploy"
+  document_type   = "Command"
+  document_format = "JSON"
+  target_type     = "/AWS::EC2::Instance"
+  content         = local.document_json
+  tags            = var.tags
+}
+
+locals {
+  document_json = jsonencode({
+    schemaVersion = "2.2"
+    description   = "Takes the host out of its load balancer, deploys a version, puts it back."
+    parameters = {
+      Version = {
+        type           = "String"
+        description    = "In $VERSION for the command."
+        allowedPattern = "^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$" # nothing that a shell reads: it is put into the script
+      }
+      Wait = {
+        type           = "String"
+        description    = "Seconds to try again for, when too few others are healthy."
+        default        = "300"
+        allowedPattern = "^[1-9][0-9]{0,4}$"
+      }
+    }
+    mainSteps = [{
+      action       = "aws:runShellScript"
+      name         = "deploy"
+      precondition = { StringEquals = ["platformType", "Linux"] }
+      inputs = {
+        timeoutSeconds = "7200"
+        runCommand = [
+          "set -eu",
+          "export VERSION='{{ Version }}'",
+          "zdd-agent run --reason \"deploy of $VERSION\" --wait '{{ Wait }}' -- sh -euc '${replace(coalesce(var.deploy_command, "true"), "'", "'\\''")}'",
+        ]
+      }
+    }]
+  })
+}

@@ -1,0 +1,108 @@
+# Rendered with jsonencode, not by aws_iam_policy_document: so `terraform test` sees the true text behind a mock provider,
+# and no call is needed to know it.
+locals {
+  arn       = split(":", var.target_group_arns[0]) # arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:targetgroup/...
+  partition = local.arn[1]
+  region    = local.arn[3]
+  account   = local.arn[4]
+
+  in_the_region = { StringEquals = { "aws:RequestedRegion" = local.region } }
+
+  membership_statements = [
+    {
+      # IAM has no key that scopes these two to one target: the groups are as narrow as it gets.
+      Sid      = "LeaveAndJoinTheseTargetGroups"
+      Effect   = "Allow"
+      Action   = ["elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets"]
+      Resource = var.target_group_arns
+    },
+  ]
+
+  read_statements = [
+    {
+      # None of these takes a resource:
+      # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html
+      Sid    = "SeeWhoIsHealthy"
+      Effect = "Allow"
+      Action = [
+        "ec2:DescribeInstances", # the zones of the targets, where each zone is balanced on its own
+        "elasticloadbalancing:DescribeLoadBalancerAttributes",
+        "elasticloadbalancing:DescribeTargetGroupAttributes",
+        "elasticloadbalancing:DescribeTargetGroups",
+        "elasticloadbalancing:DescribeTargetHealth",
+      ]
+      Resource  = "*"
+      Condition = local.in_the_region
+    },
+  ]
+
+  auto_scaling_statements = [
+    {
+      Sid    = "StandbyInTheseAutoScalingGroups"
+      Effect = "Allow"
+      Action = [
+        "autoscaling:CompleteLifecycleAction",
+        "autoscaling:EnterStandby",
+        "autoscaling:ExitStandby",
+        "autoscaling:RecordLifecycleActionHeartbeat",
+      ]
+      # By name: an ARN holds an id that exists only behind the group, which needs the instance profile first.
+      Resource = [
+        for name in var.auto_scaling_group_names :
+        "arn:${local.partition}:autoscaling:${local.region}:${local.account}:autoScalingGroup:*:autoScalingGroupName/${name}"
+      ]
+    },
+    {
+      Sid       = "SeeAutoScaling"
+      Effect    = "Allow"
+      Action    = ["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances"]
+      Resource  = "*"
+      Condition = local.in_the_region
+    },
+  ]
+
+  slots_statements = [
+    {
+      Sid       = "TakeTurns"
+      Effect    = "Allow"
+      Action    = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+      Resource  = try(var.slots.table_arn, null)
+      Condition = { "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = try(var.slots.keys, []) } }
+    },
+  ]
+
+  # https://aws.amazon.com/blogs/security/how-to-use-policies-to-restrict-where-ec2-instance-credentials-can-be-used-from/
+  # Two statements, because the keys of one would have to differ together. Without a VPC endpoint in between a request has
+  # neither aws:SourceVpc nor aws:VpcSourceIp, so it is denied.
+  issued_to_an_instance = {
+    Null         = { "ec2:SourceInstanceARN" = "false" }
+    BoolIfExists = { "aws:ViaAWSService" = "false" }
+  }
+  deny_statements = [
+    {
+      Sid       = "DenyFromAnotherVpc"
+      Effect    = "Deny"
+      Action    = "*"
+      Resource  = "*"
+      Condition = merge(local.issued_to_an_instance, { StringNotEquals = { "aws:Ec2InstanceSourceVpc" = "$${aws:SourceVpc}" } })
+    },
+    {
+      Sid       = "DenyFromAnotherAddress"
+      Effect    = "Deny"
+      Action    = "*"
+      Resource  = "*"
+      Condition = merge(local.issued_to_an_instance, { StringNotEquals = { "aws:Ec2InstanceSourcePrivateIPv4" = "$${aws:VpcSourceIp}" } })
+    },
+  ]
+
+  policy_json = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      local.membership_statements,
+      local.read_statements,
+      [for statement in local.auto_scaling_statements : statement if length(var.auto_scaling_group_names) > 0],
+      [for statement in local.slots_statements : statement if var.slots != null],
+      [for statement in local.deny_statements : statement if var.deny_outside_instance],
+    )
+  })
+}
