@@ -1,18 +1,27 @@
 # Every target does its own set-up: git, make and python3 are all that a machine needs to have.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint bench setup lock clean lab-setup
+.PHONY: help demo test test-system package soak lint bench bench-drain setup lock clean lab-setup
 
 ARGS ?=
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: lab-setup  ## a rolling deploy under load, with the agent and without: build/demo/
 	.venv/bin/zdd-lab demo
 
 test: setup  ## every test; ARGS='-k drain' picks some
-	.venv/bin/pytest -n 2 --dist loadscope $(ARGS)
+	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system $(ARGS)
+	@scripts/test-system.sh $(ARGS)
+
+test-system: setup  ## the installed package on hosts with real systemd (root)
+	@scripts/test-system.sh --must $(ARGS)
+
+package: setup  ## deb and rpm, amd64 and arm64: build/package/ (root, for the cross compiler)
+	@scripts/system-packages.sh package
+	.venv/bin/pip install -q --require-hashes -r packaging/tools.txt
+	PYTHONPATH=agent .venv/bin/python packaging/build.py
 
 lint: setup  ## style, types, layers and the syntax of the scripts
 	.venv/bin/ruff check .
@@ -20,9 +29,18 @@ lint: setup  ## style, types, layers and the syntax of the scripts
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	@set -e; for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
+	@if command -v systemd-analyze >/dev/null; then systemd-analyze security --offline=true --threshold=12 \
+		systemd/zdd-agent.service >/dev/null; else echo 'left out: systemd-analyze security (no systemd here)'; fi
 
-bench: setup  ## what the command, the daemon and the lab's data plane cost
-	@set -e; for bench in tests/bench/bench_*.py; do .venv/bin/python "$$bench"; done
+bench: setup  ## what the command, the daemon, the sensor and the lab's data plane cost
+	@set -e; for part in agent sensor data_plane; do .venv/bin/python tests/bench/bench_$$part.py; done
+
+bench-drain: setup  ## true length, up to an hour: side by side with what people use, and how drains end
+	.venv/bin/python tests/bench/bench_drain.py
+	.venv/bin/python tests/bench/bench_true_length.py
+
+soak: setup  ## a longer run of tests/faults: a million steps of the model
+	ZDD_SOAK=1 .venv/bin/pytest tests/faults $(ARGS)
 
 setup:  ## everything that the other targets need, and nothing more
 	@scripts/setup.sh dev

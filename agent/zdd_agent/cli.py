@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from zdd_agent.arguments import parser
 from zdd_agent.client import Client, Json
 from zdd_agent.errors import EXIT_INTERRUPTED, EXIT_OK, AgentError, Kind, exit_code
+from zdd_agent.notify import Unit
 from zdd_agent.terminal import plain, span
 
 
@@ -67,7 +68,13 @@ def _follow(arguments: Namespace, client: Client, operation: Json) -> int:
 
     try:
         with Progress(operation["verb"], sys.stderr) as progress:
-            operation = client.follow(operation, progress.show)
+            unit = Unit(os.environ)
+
+            def show(event: Json) -> None:
+                progress.show(event)
+                unit.wait(plain(f"{event['text']}"))
+
+            operation = client.follow(operation, show, unit.wait)
     except KeyboardInterrupt:
         verb = operation["verb"]
         return _interrupted(f"the {verb} goes on; follow it with `zdd-agent watch`, stop it with `zdd-agent cancel`")
@@ -128,7 +135,7 @@ def _watch(arguments: Namespace, client: Client) -> int:
 
 def _cancel(arguments: Namespace, client: Client) -> int:
     operation = client.call("POST", "/v1/cancel")
-    operation = client.follow(operation, lambda _: None)
+    operation = client.follow(operation, lambda _: None, Unit(os.environ).wait)
     _print(arguments, operation, operation["message"])
     return EXIT_OK
 

@@ -28,6 +28,12 @@ POLL_SECONDS = 25.0
 # Seconds for which an agent that restarts in the middle of an operation is waited for: it resumes the operation.
 RECONNECT_SECONDS = 30.0
 _RECONNECT_PAUSE_SECONDS = 0.2
+# Times that a call is repeated whose agent went away before it answered.
+REPEATS = 3
+
+
+class _HungUpError(AgentError):
+    """The agent took the call, and was gone before it said anything."""
 
 
 class Client:
@@ -53,7 +59,7 @@ class Client:
             f"{method} {target} HTTP/1.1\r\nHost: zdd-agent\r\nConnection: close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
         )
-        status, answer = self._exchange(head.encode() + raw, ANSWER_SECONDS + extra)
+        status, answer = self._answered(head.encode() + raw, ANSWER_SECONDS + extra)
         error = answer.get("error")
         if status >= 400 and isinstance(error, dict) and "verb" not in answer:
             kind = BY_WIRE.get(error.get("kind", ""), Kind.FAILED)
@@ -61,14 +67,15 @@ class Client:
             raise AgentError(kind, said, hint=error.get("hint", ""), value=error.get("value"))
         return answer
 
-    def follow(self, operation: Json, progress: Callable[[Json], None]) -> Json:
-        """Wait for the end of an operation; `progress` gets each event.
+    def follow(self, operation: Json, progress: Callable[[Json], None], turn: Callable[[], object] = bool) -> Json:
+        """Wait for the end of an operation; `progress` gets each event, and `turn` is called every now and then.
 
         Raises:
             AgentError: UNREACHABLE when the agent went away and did not come back in RECONNECT_SECONDS.
         """
         after = 0
         while True:
+            turn()
             operation = self._patiently(f"/v1/operations/{operation['id']}?wait={POLL_SECONDS:.0f}&after={after}")
             for event in operation["events"]:
                 after = event["seq"]
@@ -77,14 +84,25 @@ class Client:
                 return operation
 
     def _patiently(self, target: str) -> Json:
-        give_up = time.monotonic() + RECONNECT_SECONDS
+        give_up = None
         while True:
             try:
                 return self.call("GET", target, extra=POLL_SECONDS)
             except AgentError as error:
+                # From the first failure on: one that was frozen may have kept us waiting for long before it.
+                give_up = give_up or time.monotonic() + RECONNECT_SECONDS
                 if error.kind is not Kind.UNREACHABLE or time.monotonic() > give_up:
                     raise
                 time.sleep(_RECONNECT_PAUSE_SECONDS)
+
+    def _answered(self, request: bytes, seconds: float) -> tuple[int, Json]:
+        """Ask again where the agent took the call and then went away: it restarts, and repeating a call is safe."""
+        for _ in range(REPEATS):
+            # systemd keeps the socket: the next connection waits there for the next agent.
+            with suppress(_HungUpError):
+                return self._exchange(request, seconds)
+            time.sleep(_RECONNECT_PAUSE_SECONDS)
+        return self._exchange(request, seconds)
 
     def _exchange(self, request: bytes, seconds: float) -> tuple[int, Json]:
         received = b""
@@ -114,13 +132,15 @@ class Client:
             status = int(head.split(None, 2)[1])
             answer = json.loads(body)
         except (IndexError, ValueError):
-            raise self._unreachable("it hung up in the middle of an answer") from None
+            raise self._unreachable(
+                "it hung up in the middle of an answer", AgentError if received else _HungUpError
+            ) from None
         if not isinstance(answer, dict):
             raise self._unreachable("what answers there is no zdd-agent")
         return status, answer
 
-    def _unreachable(self, cause: str) -> AgentError:
-        return AgentError(
+    def _unreachable(self, cause: str, error: type[AgentError] = AgentError) -> AgentError:
+        return error(
             Kind.UNREACHABLE,
             f"cannot reach the agent at {self._path}: {cause}",
             hint="start it with `sudo systemctl start zdd-agent`, or see `journalctl -u zdd-agent`",

@@ -11,7 +11,6 @@ import pwd
 import random
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -24,11 +23,12 @@ from zdd_agent.adapters.clock import SystemClock
 from zdd_agent.adapters.ec2 import Ec2
 from zdd_agent.adapters.elbv2 import Elbv2
 from zdd_agent.adapters.imds import InstanceMetadata
+from zdd_agent.adapters.journal import log_to
 from zdd_agent.adapters.local_checks import socket_mode, state_folder
 from zdd_agent.adapters.probe import LocalProbe
 from zdd_agent.adapters.sensor import KernelSensor
 from zdd_agent.adapters.store import FileStore
-from zdd_agent.adapters.supervisor import Systemd
+from zdd_agent.adapters.supervisor import Systemd, passed_listener
 from zdd_agent.config import Access, Settings, load
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
 from zdd_agent.failpoints import watched
@@ -54,11 +54,12 @@ _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 def serve() -> int:
     """Run the daemon until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    log_to(os.environ)
     # Every thread inherits it; one takes them. `stop` takes locks that a signal handler could find held by itself.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     settings = load(os.environ)
-    listener = _listen(settings)  # before anything reads the state: it may be that of a daemon that runs
+    # Before anything reads the state: it may be that of a daemon that runs.
+    listener = passed_listener() or _listen(settings)
     clock = SystemClock()
     metadata = InstanceMetadata(os.environ)
     clients = Aws(metadata, os.environ)
@@ -122,7 +123,7 @@ def serve() -> int:
     gc.collect()
     gc.freeze()
     transport.start()
-    log.info("zdd-agent %s listens on %s", __version__, settings.socket)
+    log.info("zdd-agent %s listens on %s", __version__, listener.getsockname())
     runner.run()
     supervisor.stopping()
     transport.close(GOODBYE_SECONDS)

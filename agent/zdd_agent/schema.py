@@ -18,6 +18,8 @@ class _Body(BaseModel):
 class OperationBody(_Body):
     """What a POST of a drain or a rejoin may say; every field may be left out."""
 
+    model_config = ConfigDict(strict=True)  # no text for a number, no number for a boolean: as the OpenAPI file says
+
     timeout: Annotated[float, Field(gt=0, le=172_800, allow_inf_nan=False)] | None = Field(
         None, description="seconds after which the operation ends as timed out; derived when left out"
     )

@@ -26,6 +26,8 @@ from zdd_agent.ports import Clock
 
 # Seconds that one request may wait, so that a forgotten caller does not hold its connection for ever.
 MAX_WAIT_SECONDS = 3600.0
+# Characters of a number in a query; Python refuses to read an integer of thousands.
+_NUMBER_CHARACTERS = 64
 # Seconds between two looks whether a waiting caller has hung up.
 _SLICE_SECONDS = 1.0
 
@@ -222,8 +224,9 @@ def _query(text: str, route: Route) -> dict[str, float]:
         if key not in route.query:
             hint = f"this path takes {', '.join(route.query)}" if route.query else "this path takes none"
             raise AgentError(Kind.USAGE, f"cannot read the query: unknown parameter {key[:32]!r}", hint=hint)
-        limit = MAX_WAIT_SECONDS if key == "wait" else 2.0**53
-        if not value.isascii() or not value.replace(".", "", 1).isdigit() or float(value) > limit:
+        limit, number, points = (MAX_WAIT_SECONDS, float, 1) if key == "wait" else (2**53, int, 0)
+        digits = value.replace(".", "", points)
+        if len(value) > _NUMBER_CHARACTERS or not (digits.isascii() and digits.isdigit()) or number(value) > limit:
             raise AgentError(
                 Kind.USAGE,
                 f"cannot read the query: {key} is {value[:32]!r}",

@@ -6,6 +6,7 @@ One thread a connection, and no more connections than the limits say.
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import threading
 import time
@@ -46,41 +47,44 @@ class Transport:
 
     def start(self) -> None:
         """Begin to accept."""
+        self._alarm, self._waker = socket.socketpair()
         self._thread.start()
 
     def close(self, seconds: float) -> None:
         """Stop accepting, and give answers under way so long to leave."""
         self._ending.set()
         if self._thread.is_alive():
-            self._poke()
+            self._waker.send(b"!")
             self._thread.join(seconds)
+        self._waker.close()
         with self._changed:
             self._changed.wait_for(lambda: not any(c.busy for c in self._connections), seconds)
             for connection in self._connections:
                 connection.hang_up()
 
-    def _poke(self) -> None:
-        # close(2) does not wake accept(2), and shutdown(2) would end a socket that systemd keeps for the next start.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as poke:
-            poke.settimeout(1)
-            try:
-                poke.connect(self._listener.getsockname())
-            except OSError:
-                self._listener.close()
-
     def _accept(self) -> None:
+        with self._alarm:
+            self._accept_all()
+
+    def _accept_all(self) -> None:
+        # Not a blocking accept(2), which only a connection ends: who comes while the daemon leaves stays in the queue
+        # of a socket that systemd keeps, for the next start to serve.
+        self._listener.setblocking(False)
+        waiting = select.poll()
+        waiting.register(self._listener, select.POLLIN)
+        waiting.register(self._alarm, select.POLLIN)
         while not self._ending.is_set():
             try:
-                accepted, _ = self._listener.accept()
-            except OSError as error:
+                waiting.poll()
                 if self._ending.is_set():
                     return
+                accepted, _ = self._listener.accept()
+            except BlockingIOError:  # whoever it was has gone again
+                continue
+            except OSError as error:
                 log.warning("cannot accept a connection: %s", error)
                 time.sleep(0.1)  # out of descriptors: without a pause this would spin
                 continue
-            if self._ending.is_set():
-                accepted.close()
-                return
             try:
                 connection = Connection(accepted, peer_of(accepted), self._limits)
             except OSError:

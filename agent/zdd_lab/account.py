@@ -1,6 +1,8 @@
 """Furnishes the lab's account: a VPC of two zones, a load balancer, a target group, instances."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from zdd_lab.identity import Identity
@@ -102,3 +104,26 @@ def create_instance(reader: TopologyReader, premises: Premises, prefix: str, num
         access_key=f"ASIAZDDLABHOST{number:06d}",
         tags={"Name": name},
     )
+
+
+def find_instances(reader: TopologyReader, ids: Sequence[str], first_number: int) -> list[Identity]:
+    """Who these instances are, which somebody else has launched: by address, numbered from `first_number` on."""
+    pages = reader.ec2.get_paginator("describe_instances").paginate(InstanceIds=list(ids))
+    found = [one for page in pages for reservation in page["Reservations"] for one in reservation["Instances"]]
+    vpcs = reader.ec2.describe_vpcs(VpcIds=sorted({one["VpcId"] for one in found}))["Vpcs"]
+    blocks = {vpc["VpcId"]: vpc["CidrBlock"] for vpc in vpcs}
+    found.sort(key=lambda one: ip_address(one["PrivateIpAddress"]))
+    return [
+        Identity(
+            host=f"h{number}",
+            instance_id=one["InstanceId"],
+            address=one["PrivateIpAddress"],
+            zone=one["Placement"]["AvailabilityZone"],
+            mac=one["NetworkInterfaces"][0]["MacAddress"],
+            vpc=one["VpcId"],
+            subnet=one["SubnetId"],
+            vpc_cidr=blocks[one["VpcId"]],
+            access_key=f"ASIAZDDLABHOST{number:06d}",
+        )
+        for number, one in enumerate(found, start=first_number)
+    ]

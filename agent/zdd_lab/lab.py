@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -15,11 +15,13 @@ import boto3
 from aiohttp import web
 
 from zdd_lab import control, leash
-from zdd_lab.account import ZONES, Front, Premises, create_front, create_instance, create_premises
+from zdd_lab.account import ZONES, Front, Premises, create_front, create_instance, create_premises, find_instances
 from zdd_lab.elb import Elb
 from zdd_lab.endpoint import Client, Endpoint
 from zdd_lab.faults import FaultTable
 from zdd_lab.host import Host
+from zdd_lab.iam import Policy
+from zdd_lab.identity import Identity
 from zdd_lab.moto_child import MotoChild
 from zdd_lab.plane import Plane
 from zdd_lab.profile import FAST, Profile
@@ -52,6 +54,8 @@ class Lab:
         seed: of the lags, so that a run can be repeated.
         wait_healthy: on entry, wait until every host is healthy in the target group `web`.
         app_arguments: further arguments of every app (`python -m zdd_lab.app --help`).
+        make_host: builds the hosts; hosts that live elsewhere, in network namespaces of their own, need not be on
+            loopback.
     """
 
     def __init__(
@@ -65,8 +69,10 @@ class Lab:
         seed: int | None = None,
         wait_healthy: bool = True,
         app_arguments: Sequence[str] = (),
+        make_host: Callable[[Identity, Path, str, FaultTable, int], Host] = Host,
     ) -> None:
-        if not prefix.startswith("127.") or not 0 <= hosts <= _MAX_HOSTS:
+        away = not prefix.startswith("127.") and make_host is Host
+        if away or not 0 <= hosts <= _MAX_HOSTS:
             raise ValueError(f"cannot build a lab on {prefix} with {hosts} hosts: loopback, 0 to {_MAX_HOSTS}")
         self.prefix, self.profile = prefix, profile
         self.endpoint_url = f"http://{prefix}.1:{ENDPOINT_PORT}"
@@ -79,6 +85,7 @@ class Lab:
         self.endpoint: Endpoint
         self.plane: Plane
         self.app_arguments = tuple(app_arguments)
+        self._make_host = make_host
         self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
         self._kept_folder = state_folder
         self.folder = state_folder or Path()
@@ -139,6 +146,30 @@ class Lab:
             ):
                 await asyncio.sleep(0.05)
 
+    async def adopt(self, group: str, policy: Policy | None = None) -> list[Host]:
+        """Give life to the registered instances of a target group that somebody else has made: app, metadata and agent.
+
+        Args:
+            group: ARN; every instance in it has to have an address on loopback.
+            policy: of the hosts' role; without one everything is allowed.
+        """
+        ports = {one["id"]: one["port"] for one in control.targets(self, group)}
+        identities = await asyncio.to_thread(find_instances, self._reader, list(ports), len(self.hosts) + 1)
+        adopted = []
+        for identity in identities:
+            folder = self.folder / identity.host
+            host = Host(identity, folder, self.endpoint_url, self.faults, ports[identity.instance_id])
+            self.endpoint.clients[identity.access_key] = Client(host.name, identity.role_arn, policy)
+            self._ends.push_async_callback(host.close)
+            adopted.append(host)
+        self.hosts += adopted
+        async with asyncio.TaskGroup() as opening:
+            for host in adopted:
+                opening.create_task(self._start(host))
+        for host in adopted if self._agents else ():
+            await host.start_agent()
+        return adopted
+
     async def apply_zone_faults(self) -> None:
         await self.plane.set_zones_down(self.faults.zones_down())
 
@@ -147,6 +178,7 @@ class Lab:
         moto = MotoChild(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
         self._ends.push_async_callback(moto.stop)
         _, reader = await asyncio.gather(moto.start(), asyncio.to_thread(TopologyReader, moto.url))
+        self._reader = reader
         places = {name: NodePlace(ZONES[zone], kind) for name, (_, zone, kind) in _NODES.items()}
         addresses = {name: f"{self.prefix}.{last}" for name, (last, _, _) in _NODES.items()}
         elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
@@ -183,13 +215,16 @@ class Lab:
         for number in range(1, self._host_count + 1):
             identity = create_instance(reader, self.premises, self.prefix, number)
             folder = self.folder / identity.host
-            self.hosts.append(Host(identity, folder, self.endpoint_url, self.faults, APP_PORT))
+            self.hosts.append(self._make_host(identity, folder, self.endpoint_url, self.faults, APP_PORT))
 
     async def _open(self, host: Host) -> None:
-        await host.open(self.profile.check_scale)
-        await host.start_app("v1", self.app_arguments)
+        await self._start(host)
         spec = TargetSpec(host.identity.instance_id, APP_PORT)
         self.plane.elb.register(self.front.group, [spec], time.monotonic())
         self.plane.wake()
         if self._agents:
             await host.start_agent()
+
+    async def _start(self, host: Host) -> None:
+        await host.open(self.profile.check_scale)
+        await host.start_app("v1", self.app_arguments)

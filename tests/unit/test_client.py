@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wire import agent
-from zdd_agent.client import Client
+from zdd_agent.client import REPEATS, Client
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.http1 import Limits, Request, Response
 
@@ -32,8 +32,8 @@ def refusal(path: str | Path, method: str = "GET", target: str = "/v1/status") -
 
 
 @contextmanager
-def says(raw: bytes, folder: Path) -> Iterator[str]:
-    """What listens at this path says this to its one caller, and hangs up."""
+def says(folder: Path, *answers: bytes) -> Iterator[str]:
+    """What listens at this path says one of these to each caller in turn, and hangs up."""
     path = os.path.relpath(folder / "s")  # short enough for a socket
 
     with socket.socket(socket.AF_UNIX) as listener:
@@ -41,10 +41,11 @@ def says(raw: bytes, folder: Path) -> Iterator[str]:
         listener.listen()
 
         def serve() -> None:
-            connected, _ = listener.accept()
-            with connected:
-                connected.recv(65536)
-                connected.sendall(raw)
+            for raw in answers:
+                connected, _ = listener.accept()
+                with connected:
+                    connected.recv(65536)
+                    connected.sendall(raw)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -115,7 +116,6 @@ def test_an_agent_that_hangs_and_whose_queue_is_full_is_given_up_on(tmp_path: Pa
 @pytest.mark.parametrize(
     "raw",
     [
-        b"",
         b"HTTP/1.1 200 ",
         b"HTTP/1.1 200 \r\nContent-Length: 9\r\n\r\n{",
         b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -125,10 +125,22 @@ def test_an_agent_that_hangs_and_whose_queue_is_full_is_given_up_on(tmp_path: Pa
     ],
 )
 def test_an_answer_that_is_cut_off_or_of_something_else_is_no_answer(raw: bytes, tmp_path: Path) -> None:
-    with says(raw, tmp_path) as path:
+    with says(tmp_path, raw) as path:
         error = refusal(path)
     assert error.kind is Kind.UNREACHABLE
     assert error.hint
+
+
+def test_an_agent_that_hangs_up_without_a_word_is_asked_again_since_it_may_be_restarting(tmp_path: Path) -> None:
+    good = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"id": "1"}'
+    with says(tmp_path, b"", b"", good) as path:
+        assert Client(path).call("GET", "/v1/status") == {"id": "1"}
+
+
+def test_an_agent_that_always_hangs_up_is_given_up(tmp_path: Path) -> None:
+    with says(tmp_path, *[b""] * (REPEATS + 1)) as path:
+        error = refusal(path)
+    assert error.kind is Kind.UNREACHABLE
 
 
 def test_a_refusal_that_comes_before_the_request_is_read_is_told_as_it_is() -> None:

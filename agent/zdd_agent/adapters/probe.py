@@ -13,6 +13,8 @@ from zdd_agent.model import ProbeResult
 from zdd_agent.ports import Metadata
 from zdd_agent.targets import Target, TargetGroup
 
+# Seconds that one probe may take, whatever the group allows (up to 120): the loop must be back for the watchdog.
+LIMIT_SECONDS = 40.0
 _USER_AGENT = "ELB-HealthChecker/2.0"
 
 
@@ -23,7 +25,7 @@ class LocalProbe:
         self._metadata = metadata
 
     def check(self, group: TargetGroup, target: Target) -> ProbeResult:
-        """One check within the group's own timeout.
+        """One check within the group's own timeout, or LIMIT_SECONDS.
 
         HTTPS is taken without looking at the certificate, as ELB does. gRPC is not probed: it passes, and says so.
         """
@@ -36,11 +38,15 @@ class LocalProbe:
             if check.protocol in ("HTTP", "HTTPS"):
                 passed, said = _ask_http(group, address, port)
             else:
-                socket.create_connection((address, port), check.timeout, (address, 0)).close()
+                socket.create_connection((address, port), _limit(group), (address, 0)).close()
                 passed, said = True, f"port {port} accepts connections"
         except OSError as error:
             passed, said = False, f"port {port}: {_cause(error)}"
         return ProbeResult(target, passed, said)
+
+
+def _limit(group: TargetGroup) -> float:
+    return min(group.health_check.timeout, LIMIT_SECONDS)
 
 
 def matches(matcher: str, code: int) -> bool:
@@ -57,17 +63,17 @@ def _ask_http(group: TargetGroup, address: str, port: int) -> tuple[bool, str]:
     import ssl  # noqa: PLC0415
 
     check = group.health_check
-    ends = time.monotonic() + check.timeout
+    ends = time.monotonic() + _limit(group)
     connection: http.client.HTTPConnection
     if check.protocol == "HTTPS":
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         connection = http.client.HTTPSConnection(
-            address, port, timeout=check.timeout, source_address=(address, 0), context=context
+            address, port, timeout=_limit(group), source_address=(address, 0), context=context
         )
     else:
-        connection = http.client.HTTPConnection(address, port, timeout=check.timeout, source_address=(address, 0))
+        connection = http.client.HTTPConnection(address, port, timeout=_limit(group), source_address=(address, 0))
     try:
         connection.request("GET", check.path, headers={"User-Agent": _USER_AGENT, "Connection": "close"})
         code = connection.getresponse().status

@@ -1,13 +1,16 @@
-"""systemd, told over NOTIFY_SOCKET; without one every call does nothing.
+"""systemd: told over NOTIFY_SOCKET how the daemon is, and asked for the socket that it holds for it.
 
-Source: sd_notify(3).
+Sources: sd_notify(3), sd_listen_fds(3). Without systemd every call does nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 
-from systemd.daemon import notify
+from systemd.daemon import is_socket_unix, listen_fds, notify
+
+from zdd_agent.errors import AgentError, Kind
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,25 @@ class Systemd:
     def stopping(self) -> None:
         """The daemon is on its way out."""
         _tell("STOPPING=1\nSTATUS=stopping")
+
+
+def passed_listener() -> socket.socket | None:
+    """The socket that systemd holds and passed on, None when it passed none.
+
+    Raises:
+        AgentError: CONFIGURATION, when what it passed is no listening Unix socket, or more than one.
+    """
+    passed = listen_fds(unset_environment=True)
+    if not passed:
+        return None
+    if len(passed) > 1 or not is_socket_unix(passed[0], socket.SOCK_STREAM, 1):
+        raise AgentError(
+            Kind.CONFIGURATION,
+            f"cannot listen: systemd passed {len(passed)} sockets, wanted is one listening Unix socket",
+            hint="compare zdd-agent.socket with the one that the package holds: `systemctl cat zdd-agent.socket`",
+            value="socket",
+        )
+    return socket.socket(fileno=passed[0])
 
 
 def _tell(state: str) -> None:

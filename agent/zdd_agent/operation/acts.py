@@ -193,7 +193,7 @@ class Acts:
             own = tuple(t for t in targets if t.group == group.arn)
             if own:
                 call(group, own)
-                self._ledger.say(f"{done} {', '.join(map(str, own))}")
+                self._ledger.changed(f"{done} {', '.join(map(str, own))}", own)
 
     def _timed(self, operation: Operation, membership: Membership) -> Operation:
         """The operation with the deadline that its target groups ask for, unless one was given."""

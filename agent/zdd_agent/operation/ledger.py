@@ -13,8 +13,10 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model import FIRST_PHASE, LAST_PHASE, Event, Operation, Outcome, Record, Request, Verb
 from zdd_agent.operation import timing
 from zdd_agent.operation.actions import End
+from zdd_agent.operation.events import EventId, fields
 from zdd_agent.operation.journal import Journal
 from zdd_agent.ports import Clock, Store
+from zdd_agent.targets import Target
 
 # Ended operations kept in memory: whoever waits for one learns its end even when the next has begun.
 _KEPT = 16
@@ -42,7 +44,7 @@ class Ledger:
         self._clock = clock
         self._timeouts = timeouts
         self._lock = threading.RLock()
-        self._record = store.read()
+        self._record = _not_of_the_future(store.read(), clock.now())
         self._ended: deque[Operation] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[Verb, Outcome]] = Counter()
         self._journal = Journal(first_seq=int(clock.now() * 1000))
@@ -77,7 +79,14 @@ class Ledger:
                 deadline=now + (self._timeouts.of(request) or timing.DISCOVERY_SECONDS),
             )
             self._write(replace(self._record, operation=operation))
-        log.info("%s %s started by uid %d: %r", request.verb, operation.id, request.uid, request.reason)
+        log.info(
+            "%s %s started by uid %d: %r",
+            request.verb,
+            operation.id,
+            request.uid,
+            request.reason,
+            extra=fields(EventId.STARTED, operation),
+        )
         if request.force:
             checks = ", ".join(request.force)
             log.warning("%s %s skips %s: forced by uid %d", request.verb, operation.id, checks, request.uid)
@@ -97,7 +106,8 @@ class Ledger:
                 raise AgentError(Kind.NOT_FOUND, "cannot cancel: no operation is under way")
             current = replace(current, cancelled_by=uid)
             self._write(replace(self._record, operation=current))
-        log.info("%s %s cancelled by uid %d", current.verb, current.id, uid)
+        extra = {**fields(EventId.CANCELLED, current), "ZDD_CALLER_UID": uid}
+        log.info("%s %s cancelled by uid %d", current.verb, current.id, uid, extra=extra)
         self.wake.set()
         return current
 
@@ -154,6 +164,10 @@ class Ledger:
             if current is not None and current.cancelled_by is not None:
                 operation = replace(operation, cancelled_by=current.cancelled_by)
             self._write(replace(record, operation=operation))
+        if current is None or current.phase is not operation.phase:
+            targets = record.membership.targets if record.membership else ()
+            extra = fields(EventId.PHASE, operation, targets)
+            log.info("%s %s: %s", operation.verb, operation.id, operation.phase, extra=extra)
 
     def end(self, end: End) -> None:
         """The operation under way is over. A drain leaves the host out, a rejoin brings it back."""
@@ -182,8 +196,17 @@ class Ledger:
             except AgentError as error:
                 # The outcome stands in memory; after a restart the operation goes on from its last phase.
                 log.error("cannot put the outcome on disk: %s", error)  # noqa: TRY400  no defect of ours
-        log.info("%s %s %s: %s", ended.verb, ended.id, end.outcome, ended.message)
+        targets = record.membership.targets if record.membership else ()
+        extra = fields(EventId.ENDED, ended, targets)
+        log.info("%s %s %s: %s", ended.verb, ended.id, end.outcome, ended.message, extra=extra)
         self._journal.add(ended, ended.message, self._clock.now())
+
+    def changed(self, text: str, targets: tuple[Target, ...]) -> None:
+        """AWS was told to change these; said to whoever watches, and logged."""
+        if (operation := self.running()) is not None:
+            extra = fields(EventId.CHANGED, operation, targets)
+            log.info("%s %s: %s", operation.verb, operation.id, text, extra=extra)
+        self.say(text)
 
     def say(self, text: str, until: float | None = None) -> None:
         """Tell whoever watches. `until`: nothing can change before this moment."""
@@ -193,3 +216,27 @@ class Ledger:
     def _write(self, record: Record) -> None:
         self._store.write(record)
         self._record = record
+
+
+def _not_of_the_future(record: Record, now: float) -> Record:
+    """The record with the operation under way brought back to now, where the clock was set back since it was written.
+
+    What waits for a moment would wait that much longer.
+    """
+    operation = record.operation
+    if operation is None or operation.outcome is not None:
+        return record
+    moments = {
+        name: moment
+        for name in ("started_at", "deadline", "accepted_at", "guarded_at", "relied_at")
+        if (moment := getattr(operation, name)) is not None
+    }
+    ahead = max(moment for name, moment in moments.items() if name != "deadline") - now
+    if ahead <= 0:
+        return record
+    log.warning("the clock was set back: %s %s is of the future by %.0f s", operation.verb, operation.id, ahead)
+    operation = replace(operation, **{name: moment - ahead for name, moment in moments.items()})
+    out_since = record.out_since
+    if out_since is not None and out_since > now:
+        out_since -= ahead
+    return replace(record, operation=operation, out_since=out_since)

@@ -10,6 +10,7 @@ from zdd_agent.model import Failure, Operation, Outcome, Phase, Verb
 from zdd_agent.operation import drain, rejoin
 from zdd_agent.operation.actions import Action, End, Wait
 from zdd_agent.operation.acts import Acts, Pace
+from zdd_agent.operation.events import EventId, fields
 from zdd_agent.operation.evidence import SAMPLE_SECONDS, Evidence
 from zdd_agent.operation.ledger import Ledger
 from zdd_agent.operation.lookout import Lookout
@@ -63,7 +64,8 @@ class Runner:
     def run(self) -> None:
         """Turn until `stop`. The only place that acts and the only one that sleeps."""
         if (operation := self._ledger.running()) is not None:
-            log.warning("resuming %s %s at %s", operation.verb, operation.id, operation.phase)
+            extra = fields(EventId.RESUMED, operation)
+            log.warning("resuming %s %s at %s", operation.verb, operation.id, operation.phase, extra=extra)
             self._ledger.say(f"resumed after a restart, at {operation.phase}")
         while not self._stopping:
             self._ledger.wake.clear()

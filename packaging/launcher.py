@@ -1,0 +1,8 @@
+#!@PYTHON@ -ISs
+# -I and -S: nothing but the interpreter's own library and the package's own tree, whatever else this host has.
+import sys
+
+sys.path.insert(0, "/usr/lib/zdd-agent")
+from zdd_agent.__main__ import main
+
+main()
