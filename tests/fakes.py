@@ -30,6 +30,7 @@ def group(name: str = "web", **changed: object) -> TargetGroup:
         port=8080,
         vpc_id=VPC,
         deregistration_delay=300.0,
+        balancers=("arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/front/0123456789abcdef",),
         health_check=HealthCheck("HTTP", "traffic-port", "/healthz", 10.0, 5.0, 2, "200"),
     )
     return replace(plain, **changed)  # type: ignore[arg-type]  a test names the fields it needs

@@ -60,6 +60,7 @@ class Host:
             lookout=lookout,
             clock=self.clock,
             pace=pace,
+            floor_seconds=self.rules.floor_seconds,
             rng=rng,
         )
         self.runner = Runner(

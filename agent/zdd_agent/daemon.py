@@ -79,8 +79,17 @@ def serve() -> int:
         adaptive=settings.drain.floor == "adaptive",
         quiet_seconds=settings.drain.quiet_seconds,
     )
+    rules = _rules(settings)
     acts = Acts(
-        ledger=ledger, observer=observer, aws=aws, prober=prober, lookout=lookout, clock=clock, pace=pace, rng=rng
+        ledger=ledger,
+        observer=observer,
+        aws=aws,
+        prober=prober,
+        lookout=lookout,
+        clock=clock,
+        pace=pace,
+        floor_seconds=rules.floor_seconds,
+        rng=rng,
     )
     runner = Runner(
         ledger=ledger,
@@ -89,7 +98,7 @@ def serve() -> int:
         clock=clock,
         supervisor=supervisor,
         pace=pace,
-        rules=_rules(settings),
+        rules=rules,
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
     )

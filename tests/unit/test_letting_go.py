@@ -11,6 +11,7 @@ from host import Host, succeeded
 from zdd_agent.connections import Connection, Until
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model import Outcome, Phase, Posture, Verb
+from zdd_agent.targets import BalancerKind
 
 NODE = "10.0.9.1"
 
@@ -229,3 +230,35 @@ def test_a_rejoin_that_aws_refuses_for_good_fails_with_its_words() -> None:
     assert operation.outcome is Outcome.FAILED
     assert "TooManyTargets" in operation.message
     assert operation.phase is Phase.REGISTERING
+
+
+@pytest.mark.parametrize("until", list(Until))
+def test_unused_before_the_floor_is_no_proof_since_the_nodes_may_still_send(until: Until) -> None:
+    host = busy_host(until)
+    host.aws.groups[arn("web")] = group(deregistration_delay=5.0)
+    assert succeeded(host.do(Verb.DRAIN))
+    assert 30 <= host.clock.now() - START < 60
+
+
+def test_a_group_on_no_load_balancer_has_no_floor() -> None:
+    host = Host(group(deregistration_delay=5.0, balancers=()))
+    host.aws.put("web")
+    host.aws.put_sibling("web")
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START < 30
+
+
+def test_a_drain_of_a_network_load_balancer_has_time_for_its_floor() -> None:
+    host = Host(group(deregistration_delay=20.0, kind=BalancerKind.NETWORK))
+    host.aws.put("web")
+    host.aws.put_sibling("web")
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START >= 300
+
+
+def test_a_deadline_before_the_floor_is_a_time_out_and_no_success() -> None:
+    host = busy_host(Until.UNUSED)
+    host.aws.groups[arn("web")] = group(deregistration_delay=5.0)
+    operation = host.do(Verb.DRAIN, timeout=20)
+    assert operation.outcome is Outcome.TIMED_OUT
+    assert "may still send new work" in operation.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from zdd_agent.errors import AgentError, Kind
@@ -30,7 +30,7 @@ from zdd_agent.operation.lookout import Lookout
 from zdd_agent.operation.observer import Observer
 from zdd_agent.operation.rejoin import counted
 from zdd_agent.ports import Clock, LoadBalancing, Prober
-from zdd_agent.targets import Membership, Target, TargetGroup
+from zdd_agent.targets import BalancerKind, Membership, Target, TargetGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Acts:
         lookout: Lookout,
         clock: Clock,
         pace: Pace,
+        floor_seconds: Mapping[BalancerKind, float],
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
@@ -67,6 +68,7 @@ class Acts:
         self._lookout = lookout
         self._clock = clock
         self._pace = pace
+        self._floor_seconds = floor_seconds
         self._rng = rng
 
     def perform(self, operation: Operation, action: Action, evidence: Evidence) -> Evidence:  # noqa: C901  one case each
@@ -199,8 +201,11 @@ class Acts:
         """The operation with the deadline that its target groups ask for, unless one was given."""
         if self._ledger.timeout(operation.request) is not None:
             return operation
-        derive = timing.drain_timeout if operation.verb is Verb.DRAIN else timing.rejoin_timeout
-        return replace(operation, deadline=operation.started_at + derive(membership))
+        if operation.verb is Verb.DRAIN:
+            span = timing.drain_timeout(membership, self._floor_seconds)
+        else:
+            span = timing.rejoin_timeout(membership)
+        return replace(operation, deadline=operation.started_at + span)
 
     def _membership(self) -> Membership:
         record: Record = self._ledger.record()

@@ -124,10 +124,12 @@ def _draining(
     operation: Operation, membership: Membership, evidence: Evidence, seen: Observation, now: float, rules: Rules
 ) -> Action:
     left = pending(membership, seen)
-    if not left:
+    floor = letting_go.floor_of(operation, membership, evidence.senses, rules)
+    if not left and now >= floor:
         return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - operation.started_at:.0f} s")
     back = registered(membership, seen)
     states = "; ".join(str(seen.of(target) or target) for target in left)
+    states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     finding = letting_go.judge(operation, membership, evidence.senses, now, rules, told=not back)
     if finding is not None and finding.proved:
         return End(Outcome.SUCCEEDED, letting_go.verdict(operation, membership, left, finding, now))
@@ -142,6 +144,8 @@ def _draining(
                 "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back",
             ),
         )
+    if not left:
+        return _wait(min(floor, operation.deadline), states, operation, evidence, now)
     # A target that reads as registered was registered again behind our back, or the API lags: no delay to wait for.
     possible = 0.0
     if not back and operation.accepted_at is not None:

@@ -11,7 +11,7 @@ from zdd_agent.operation import adaptive
 from zdd_agent.operation.actions import Action, Rely, Sample, Wait
 from zdd_agent.operation.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.operation.quiet import Finding, described, left_of, proof
-from zdd_agent.operation.timing import first_change
+from zdd_agent.operation.timing import first_change, longest_floor
 from zdd_agent.operation.trust import doubt_of_idle
 from zdd_agent.targets import BalancerKind, Membership, Target
 
@@ -55,14 +55,26 @@ def judge(
     until, watch = operation.until, senses.watch
     if until is None or until is Until.UNUSED or watch is None or senses.blind:
         return None
+    floor_ends_at = floor_of(operation, membership, senses, rules)
+    return proof(watch, until=until, told=told, let_go_at=_let_go_at(operation), floor_ends_at=floor_ends_at, now=now)
+
+
+def floor_of(operation: Operation, membership: Membership, senses: Senses, rules: Rules) -> float:
+    """The moment before which a load balancer may still send this host new work, whatever the API says of it.
+
+    With a deregistration delay that is shorter than the nodes' lag, the API says `unused` while they still send.
+    """
+    let_go_at = _let_go_at(operation)
+    ends = let_go_at + longest_floor(membership, rules.floor_seconds)
+    if rules.adaptive and senses.demands is not None and senses.watch is not None and not senses.blind:
+        by_silence = adaptive.floor_ends_at(senses.demands, senses.watch.heard, let_go_at)
+        return min(ends, by_silence) if by_silence is not None else ends
+    return ends
+
+
+def _let_go_at(operation: Operation) -> float:
     # Without a moment of its own the drain found its targets draining already; its start is the latest it can be.
-    let_go_at = operation.accepted_at or operation.started_at
-    kinds = {membership.group(target.group).kind for target in membership.targets}
-    floor_ends_at = let_go_at + max(rules.floor_seconds[kind] for kind in kinds)
-    if rules.adaptive and senses.demands is not None:
-        by_silence = adaptive.floor_ends_at(senses.demands, watch.heard, let_go_at)
-        floor_ends_at = min(floor_ends_at, by_silence) if by_silence is not None else floor_ends_at
-    return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
+    return operation.accepted_at or operation.started_at
 
 
 def verdict(

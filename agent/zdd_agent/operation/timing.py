@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zdd_agent.targets import BalancerKind, Membership, Target, TargetGroup
 
 # Seconds from a registration to the balancer's first health check. ALB: "up to 30 seconds",
@@ -20,9 +22,15 @@ DISCOVERY_SECONDS = 120.0
 SETTLE_SECONDS = 1.0
 
 
-def drain_timeout(membership: Membership) -> float:
-    """Seconds after which a drain should have ended: the longest deregistration delay and a margin."""
-    return max((g.deregistration_delay for g in membership.groups), default=0.0) + MARGIN_SECONDS
+def longest_floor(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
+    """Seconds behind a deregistration in which new work may come; none for groups that are on no load balancer."""
+    return max((floor_seconds[g.kind] for g in membership.groups if g.balancers), default=0.0)
+
+
+def drain_timeout(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
+    """Seconds after which a drain should have ended: the longest deregistration delay, or floor, and a margin."""
+    delay = max((g.deregistration_delay for g in membership.groups), default=0.0)
+    return max(delay, longest_floor(membership, floor_seconds)) + MARGIN_SECONDS
 
 
 def until_checked(membership: Membership) -> float:
