@@ -1,22 +1,25 @@
 # Every target does its own set-up: git, make and python3 are all that a machine needs to have.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-system package soak lint bench bench-drain setup lock clean lab-setup
+.PHONY: help demo test test-system test-ansible package soak lint bench bench-drain setup lock clean lab-setup
 
 ARGS ?=
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: lab-setup  ## a rolling deploy under load, with the agent and without: build/demo/
 	.venv/bin/zdd-lab demo
 
 test: setup  ## every test; ARGS='-k drain' picks some
-	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system $(ARGS)
+	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system --ignore tests/ansible $(ARGS)
 	@scripts/test-system.sh $(ARGS)
 
 test-system: setup  ## the installed package on hosts with real systemd (root)
 	@scripts/test-system.sh --must $(ARGS)
+
+test-ansible: setup  ## the Ansible collection, with real Ansible, over the lab's hosts
+	.venv/bin/pytest tests/ansible $(ARGS)
 
 package: setup  ## deb and rpm, amd64 and arm64: build/package/ (root, for the cross compiler)
 	@scripts/system-packages.sh package
