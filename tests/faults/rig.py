@@ -338,9 +338,15 @@ def site(subjects: int, folder: Path, *, settings: str = "min_healthy = 2\n") ->
             config = host.folder / "config.toml"
             # The lab's loop shares this process, and two cores, with what it is tested by: its nodes may let go later
             # than their lag of up to 2 s, which a real balancer's do not. So the floor is twice the lab's own 3 s.
-            lab_settings = config.read_text("utf-8").replace("application = 3\n", "application = 6\n")
-            assert "application = 6\n" in lab_settings
-            config.write_text(settings + lab_settings, "utf-8")
+            # And between its two probes a host probes for a second, so that a fault can begin in that phase.
+            text = config.read_text("utf-8")
+            for old, new in (
+                ("application = 3\n", "application = 6\n"),
+                ("interval_seconds = 0.1\n", "interval_seconds = 1\n"),
+            ):
+                assert old in text
+                text = text.replace(old, new)
+            config.write_text(settings + text, "utf-8")
         running.run(_all_healthy(built))
         built.subjects = [Subject(built, host) for host in built.lab.hosts[2:]]
         yield built
