@@ -18,8 +18,8 @@ test: setup  ## every test; ARGS='-k drain' picks some
 test-system: setup  ## the installed package on hosts with real systemd (root)
 	@scripts/test-system.sh --must $(ARGS)
 
-test-ansible: setup  ## the Ansible collection, with real Ansible, over the lab's hosts
-	.venv/bin/pytest tests/ansible $(ARGS)
+test-ansible: setup  ## the Ansible collection, with real Ansible, over the lab's hosts and over ssh (root)
+	.venv/bin/pytest tests/ansible tests/system/test_ansible_rolling.py -p no:xdist $(ARGS)
 
 package: setup  ## deb and rpm, amd64 and arm64: build/package/ (root, for the cross compiler)
 	@scripts/system-packages.sh package
