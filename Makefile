@@ -1,7 +1,7 @@
 # Every target does its own set-up: git, make and python3 are all that a machine needs to have.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-system test-ansible package soak lint bench bench-drain setup lock clean lab-setup
+.PHONY: help demo story test test-system test-ansible package soak lint bench bench-drain setup lock clean lab-setup
 
 ARGS ?=
 
@@ -17,6 +17,9 @@ test: setup  ## every test; ARGS='-k drain' picks some
 
 test-system: setup  ## the installed package on hosts with real systemd (root)
 	@scripts/test-system.sh --must $(ARGS)
+
+story: setup  ## Terraform, hosts, Ansible and a loop of requests, in the lab: build/story/
+	.venv/bin/python -m zdd_lab.story
 
 test-ansible: setup  ## the Ansible collection, with real Ansible, over the lab's hosts and over ssh (root)
 	.venv/bin/pytest tests/ansible tests/system/test_ansible_rolling.py -p no:xdist $(ARGS)
