@@ -12,7 +12,7 @@ demo: lab-setup  ## a rolling deploy under load, with the agent and without: bui
 	.venv/bin/zdd-lab demo
 
 test: setup  ## every test; ARGS='-k drain' picks some
-	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system --ignore tests/ansible $(ARGS)
+	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system --ignore tests/ansible --ignore tests/deploy $(ARGS)
 	@scripts/test-system.sh $(ARGS)
 
 test-system: setup  ## the installed package on hosts with real systemd (root)
@@ -21,8 +21,8 @@ test-system: setup  ## the installed package on hosts with real systemd (root)
 story: setup  ## Terraform, hosts, Ansible and a loop of requests, in the lab: build/story/
 	.venv/bin/python -m zdd_lab.story
 
-test-ansible: setup  ## the Ansible collection, with real Ansible, over the lab's hosts and over ssh (root)
-	.venv/bin/pytest tests/ansible tests/system/test_ansible_rolling.py -p no:xdist $(ARGS)
+test-ansible: setup  ## the collection with real Ansible, and the other callers, over the lab's hosts and over ssh (root)
+	.venv/bin/pytest tests/ansible tests/deploy tests/system/test_ansible_rolling.py -p no:xdist $(ARGS)
 
 package: setup  ## deb and rpm, amd64 and arm64: build/package/ (root, for the cross compiler)
 	@scripts/system-packages.sh package
