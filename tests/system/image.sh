@@ -6,7 +6,9 @@ set -euo pipefail
 
 # python3-systemd is what the deb depends on; the rest is what a cloud image has and minbase has not.
 packages=systemd-sysv,dbus,python3,python3-systemd,ca-certificates,iproute2,procps,libpam-systemd
-mirror=${MIRROR:-http://deb.debian.org/debian}
+# The mirror of this machine's own apt, if it is Debian 12; otherwise debootstrap's.
+mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+    awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')}
 cache=/var/cache/zdd-agent-tests
 key=$(printf '%s %s' "$packages" "$mirror" | cat - "$0" | sha256sum | cut -c1-12)
 tree=$cache/bookworm-$key
@@ -18,7 +20,7 @@ if [ ! -d "$tree" ]; then
     if [ ! -d "$tree" ]; then
         new=$(mktemp -d "$cache/.new-XXXXXX")
         trap 'rm -rf "$new"' EXIT
-        debootstrap --variant=minbase --include="$packages" bookworm "$new" "$mirror" >"$cache/debootstrap.log" 2>&1 || {
+        debootstrap --variant=minbase --include="$packages" bookworm "$new" ${mirror:+"$mirror"} >"$cache/debootstrap.log" 2>&1 || {
             tail -n 5 "$cache/debootstrap.log" >&2
             echo "cannot make a Debian tree: see $cache/debootstrap.log" >&2
             exit 1
