@@ -11,7 +11,7 @@ help:  ## this list
 demo: lab-setup  ## a rolling deploy under load, with the agent and without: build/demo/
 	.venv/bin/zdd-lab demo
 
-test: setup  ## every test; ARGS='-k drain' picks some
+test: setup  ## the tests, but for the deploy tools' (test-ansible); ARGS='-k drain' picks some
 	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system --ignore tests/ansible --ignore tests/deploy $(ARGS)
 	@scripts/test-system.sh $(ARGS)
 

@@ -15,7 +15,7 @@ def main() -> None:
 
 def _local(arguments: Namespace) -> int:
     # Loaded here and not above: the daemon's libraries take a hundred times as long as a command.
-    from zdd_agent import daemon  # noqa: PLC0415
+    from zdd_agent import daemon  # noqa: PLC0415  see above
 
     if arguments.command == "serve":
         return daemon.serve()

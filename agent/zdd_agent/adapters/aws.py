@@ -87,7 +87,7 @@ def mapped(service: str, operation: str) -> Iterator[None]:
     """
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  loaded with the client
 
-    from zdd_agent.adapters import aws_errors  # noqa: PLC0415
+    from zdd_agent.adapters import aws_errors  # noqa: PLC0415  it imports the SDK
 
     try:
         yield

@@ -60,7 +60,7 @@ def matches(matcher: str, code: int) -> bool:
 
 def _ask_http(group: TargetGroup, address: str, port: int) -> tuple[bool, str]:
     import http.client  # noqa: PLC0415  5 MB that the daemon at rest does without
-    import ssl  # noqa: PLC0415
+    import ssl  # noqa: PLC0415  likewise
 
     check = group.health_check
     ends = time.monotonic() + _limit(group)
