@@ -133,6 +133,18 @@ def test_a_rejoin_of_a_target_that_recovers_goes_on() -> None:
     assert succeeded(host.finish())
 
 
+def test_a_rejoin_of_a_registered_target_that_was_unhealthy_ends_when_it_is_healthy_again() -> None:
+    host = Host(group())
+    target = host.aws.put("web")
+    host.aws.break_target(target, "Target.FailedHealthChecks")
+    began = host.clock.now()
+    host.begin(Verb.REJOIN)
+    host.clock.at(began + 12, lambda: host.aws.break_target(target, ""))
+    assert succeeded(host.finish())
+    assert host.clock.now() - began < 12 + 15 + 1, "one poll later, at the latest"
+    assert "RegisterTargets" not in host.aws.calls
+
+
 def test_a_time_out_while_warming_says_the_state_and_what_the_app_here_answers() -> None:
     host = drained()
     target = next(iter(host.record().membership.targets))

@@ -122,7 +122,9 @@ def _first_look(
     record: Record, operation: Operation, membership: Membership, senses: Senses, now: float, poll_seconds: float
 ) -> Action:
     """Look when every node that sent work before has come again: its first check makes the target healthy there."""
-    accepted_at = operation.accepted_at or now
+    accepted_at = operation.accepted_at
+    if accepted_at is None:
+        return Look()  # every target was registered already: no moment to wait from
     if not record.nodes or senses.blind:
         first = min(accepted_at + poll_seconds, operation.deadline)
         return Wait(first, "registered") if now < first else Look()
