@@ -63,8 +63,8 @@ def forwarded_headers(headers: Headers, client: str, framing: Framing) -> Header
 class Forwarding:
     """A request that a target was chosen for.
 
-    `on_end` is called once with the status that the client got, and whether the load balancer made it up; a
-    status of 460 means that the client left first, and 0 that the answer broke off after its head.
+    `on_end` is called once with the status that the client got, and why the load balancer made it up, empty for the
+    target's own; a status of 460 means that the client left first, and 0 that the answer broke off after its head.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Forwarding:
         incoming: Incoming,
         target: Target,
         response_timeout: float,
-        on_end: Callable[[int, bool], None],
+        on_end: Callable[[int, str], None],
     ) -> None:
         self._incoming = incoming
         self._target = target
@@ -96,9 +96,9 @@ class Forwarding:
         try:
             connection = await self._target.pool.open()
         except TimeoutError:
-            self._break(504)
-        except OSError:
-            self._break(502)
+            self._break(504, "no connection in time")
+        except OSError as error:
+            self._break(502, f"no connection: {error.strerror}")
         else:
             if self._ended:
                 connection.close()
@@ -137,25 +137,28 @@ class Forwarding:
 
     def response_ended(self) -> None:
         connection = self._connection
-        if not self._end(self._status, made_up=False) or connection is None:
+        if not self._end(self._status, "") or connection is None:
             return
         complete = self._incoming.body_ended  # otherwise the rest of the body would look like a request
         self._target.pool.give_back(connection, keep=complete and self._target.keeps_connections)
         self._incoming.finish()
 
-    def response_failed(self, why: str) -> None:  # noqa: ARG002 - the client learns of no cause
-        self._break(502)
+    def response_failed(self, why: str) -> None:
+        self._break(502, why)
 
-    def cut(self) -> None:
-        """End it because the target's deregistration delay is over."""
-        self._break(502)
+    def cut(self, why: str) -> None:
+        """End it: the target's deregistration delay is over, or its zone is down."""
+        self._break(502, why)
 
     def _timed_out(self) -> None:
-        self._break(504 if self._incoming.body_ended else 408)
+        if self._incoming.body_ended:
+            self._break(504, "no answer in time")
+        else:
+            self._break(408, "no whole request in time")
 
-    def _break(self, status: int) -> None:
+    def _break(self, status: int, why: str) -> None:
         connection, started = self._connection, self._incoming.started
-        if not self._end(0 if started else status, made_up=not started):
+        if not self._end(0 if started else status, why):
             return
         if connection is not None:
             connection.abandon()
@@ -166,10 +169,10 @@ class Forwarding:
 
     def _client_left(self) -> None:
         connection = self._connection
-        if self._end(460, made_up=True) and connection is not None:
+        if self._end(460, "the client left") and connection is not None:
             connection.abandon()
 
-    def _end(self, status: int, *, made_up: bool) -> bool:
+    def _end(self, status: int, why: str) -> bool:
         if self._ended:
             return False
         self._ended = True
@@ -182,5 +185,5 @@ class Forwarding:
             self._incoming.connection.uncouple(connection)
         if self._connecting is not None and self._connecting is not asyncio.current_task():
             self._connecting.cancel()
-        self._on_end(status, made_up)
+        self._on_end(status, why)
         return True

@@ -1,8 +1,10 @@
 """A load balancer's node: in one zone, on its own address; forwards requests to the targets it knows."""
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from typing import TypedDict
 
 from zdd_lab.forward import Forwarding, refuse
@@ -14,6 +16,16 @@ from zdd_lab.types import Backend, NodeHealth, NodeSettings, TargetKey
 
 HealthReport = Callable[[str, TargetKey, NodeHealth], None]
 _BACKLOG = 1024  # connections not yet accepted
+_REFUSALS_KEPT = 100
+
+
+class Refusal(TypedDict):
+    """An answer that the node made up, or broke off, as ALB's access log has it."""
+
+    at: float  # wall time, s
+    target: str | None  # its id
+    status: int  # 0: broken off after its head; 460: the client left
+    why: str
 
 
 class NodeCounters(TypedDict):
@@ -27,6 +39,7 @@ class NodeCounters(TypedDict):
     client_left: int  # before its answer (460)
     broken: int  # answers cut off after their head
     open_clients: int
+    refusals: list[Refusal]  # the last ones
     targets: list[TargetCounters]
 
 
@@ -50,6 +63,7 @@ class Node:
         self._rotations: dict[str, Rotation] = {}
         self._clients: set[ServerConnection] = set()
         self._count: Counter[str] = Counter()
+        self._refusals: deque[Refusal] = deque(maxlen=_REFUSALS_KEPT)
         self._down = False
 
     async def listen(self, port: int, group: str) -> None:
@@ -117,7 +131,7 @@ class Node:
         if target is not None:
             self._reroute(key.group)
             target.begin_let_go()
-            target.cut()
+            target.cut("the deregistration delay is over")
 
     def counters(self) -> NodeCounters:
         """Return what the node has done so far."""
@@ -130,6 +144,7 @@ class Node:
             "client_left": self._count["elb_460"],
             "broken": self._count["broken"],
             "open_clients": len(self._clients),
+            "refusals": list(self._refusals),
             "targets": [target.counters() for target in self._targets.values()],
         }
 
@@ -148,7 +163,7 @@ class Node:
         for connection in list(self._clients):
             connection.reset()
         for target in self._targets.values():
-            target.cut()
+            target.cut("the zone is down")
 
     async def close(self) -> None:
         """Stop at once."""
@@ -176,15 +191,18 @@ class Node:
         rotation = self._rotations.get(listener.group)
         target = rotation.next() if rotation is not None else None
         if target is None:
-            self._ended(503, made_up=True)
+            self._ended(503, "no target", None)
             refuse(incoming, 503)
             return
-        Forwarding(incoming, target, self._settings.response_timeout, self._ended)
+        ended = partial(self._ended, target=target.backend.key.id)
+        Forwarding(incoming, target, self._settings.response_timeout, ended)
 
-    def _ended(self, status: int, made_up: bool) -> None:
+    def _ended(self, status: int, why: str, target: str | None) -> None:
+        if why:
+            self._refusals.append({"at": time.time(), "target": target, "status": status, "why": why})
         if status == 0:
             self._count["broken"] += 1
             return
         self._count[f"{status // 100}xx"] += 1
-        if made_up:
+        if why:
             self._count[f"elb_{status}"] += 1

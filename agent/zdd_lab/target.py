@@ -26,7 +26,7 @@ class TargetCounters(TypedDict):
 class InFlight(Protocol):
     """A request under way to a target."""
 
-    def cut(self) -> None: ...
+    def cut(self, why: str) -> None: ...
 
 
 class Target:
@@ -111,11 +111,11 @@ class Target:
         self._requests += 1
         self._last_request_at = time.time()
 
-    def cut(self) -> None:
+    def cut(self, why: str) -> None:
         """Break what is under way to it and close every connection."""
         self.stop_checks()
         for request in list(self.in_flight):
-            request.cut()
+            request.cut(why)
         self.pool.close_idle()
 
     def counters(self) -> TargetCounters:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -298,6 +297,18 @@ class Site:
                     wrong.append(f"{name} answered a request of {one.started - since:+.3f} s, counted from its drain")
         return wrong
 
+    def refusals(self) -> list[str]:
+        """What the nodes answered of their own, and when that host was out."""
+        found = []
+        names = {host.identity.instance_id: host.name for host in self.lab.hosts}
+        for node in self.lab.plane.nodes.values():
+            for one in node.counters()["refusals"]:
+                name, at = names.get(one["target"] or "", "no host"), one["at"]
+                out = [(since - at, to - at) for who, since, to in self._quiet if who == name]
+                near = ", ".join(f"{since:+.3f} to {to:+.3f} s" for since, to in out if abs(since) < 20 or abs(to) < 20)
+                found.append(f"{at:.3f} {node.name}, {name}: {one['status']} {one['why']}; out from then: {near}")
+        return found
+
     async def watch_floor(self) -> None:
         """Keep the lowest number of healthy targets that each group ever had."""
         while True:
@@ -381,10 +392,11 @@ def load(built: Site, file: Path) -> Iterator[None]:
         built.running.run(end())
 
 
-def failures(file: Path) -> tuple[list[Record], Counter[str]]:
-    """Every request of the load, and what became of those that failed."""
+def failures(built: Site, file: Path) -> tuple[list[Record], list[str]]:
+    """Every request of the load; what became of those that failed, and behind them why the nodes say so."""
     records = list(read_records(file))
-    return records, Counter(f"{r.status} {r.error}" for r in records if r.failed)
+    failed = [f"{r.started:.3f} +{r.latency_ms / 1000:.3f}: {r.status} {r.error}" for r in records if r.failed]
+    return records, failed + (built.refusals() if failed else [])
 
 
 def _add_group(built: Site) -> None:

@@ -206,7 +206,7 @@ class Matrix:
     """Every row, and what became of the load."""
 
     cases: dict[tuple[str, str, str], Case]
-    failed: Counter[str]
+    failed: list[str]
     heard: list[str]
     lowest: list[int]
 
@@ -359,7 +359,7 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with load(built, file):
             built.running.run(everything(built, cases), timeout=3600)
         built.running.run(without_load(built, cases), timeout=3600)
-        records, failed = failures(file)
+        records, failed = failures(built, file)
         done = Matrix(cases, failed, built.broken_quiet(records), list(built.lowest.values()))
     yield done
     write_rows("fault_matrix", [_row(case) for case in cases.values()])
@@ -382,7 +382,7 @@ def test_the_host_survives_a_fault(matrix: Matrix, name: str, phase: str, how: s
 
 
 def test_no_request_was_lost(matrix: Matrix) -> None:
-    assert not matrix.failed
+    assert not matrix.failed, "\n".join(matrix.failed)
 
 
 def test_no_host_heard_anything_between_its_drain_and_its_rejoin(matrix: Matrix) -> None:

@@ -67,7 +67,7 @@ class Matrix:
 
     runs: dict[tuple[str, str, str], list[Kill]]
     passed: dict[str, Counter[str]]  # by verb: how often each call was made when nobody was killed
-    failed: Counter[str]
+    failed: list[str]
     requests: int
     heard: list[str]
     lowest: list[int]
@@ -177,7 +177,7 @@ def matrix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with site(SUBJECTS, folder) as built:
         with load(built, folder / "load.tsv"):
             passed = built.running.run(everything(built, wanted), timeout=3600)
-        records, failed = failures(folder / "load.tsv")
+        records, failed = failures(built, folder / "load.tsv")
         done = Matrix(wanted, passed, failed, len(records), built.broken_quiet(records), list(built.lowest.values()))
     yield done
     write_rows("kill_matrix", [_row(*params, kills) for params, kills in wanted.items()])
@@ -218,7 +218,7 @@ def test_the_matrix_has_every_call_that_is_made(matrix: Matrix) -> None:
 
 
 def test_no_request_was_lost(matrix: Matrix) -> None:
-    assert not matrix.failed, f"of {matrix.requests}"
+    assert not matrix.failed, "\n".join([f"of {matrix.requests}:", *matrix.failed])
 
 
 def test_no_host_heard_anything_between_its_drain_and_its_rejoin(matrix: Matrix) -> None:

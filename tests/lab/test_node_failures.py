@@ -24,7 +24,14 @@ def test_a_reset_is_502_and_never_retried() -> None:
             broken.answers["/"] = other.answers["/"] = resets
             assert [(await lab.get()).status for _ in range(4)] == [502] * 4
             assert len(broken.seen) + len(other.seen) == 4
-            assert lab.node.counters()["elb_502"] == 4
+            counters = lab.node.counters()
+            assert counters["elb_502"] == 4
+            assert [(one["target"], one["status"]) for one in counters["refusals"]] == [
+                ("h1", 502),
+                ("h2", 502),
+                ("h1", 502),
+                ("h2", 502),
+            ]
 
     run(promise())
 
@@ -35,6 +42,8 @@ def test_a_refused_connection_is_502() -> None:
             target = await lab.healthy()
             await target.stop()
             assert (await lab.get()).status == 502
+            (refusal,) = lab.node.counters()["refusals"]
+            assert "refused" in refusal["why"]
 
     run(promise())
 

@@ -11,7 +11,7 @@ from host import Host, succeeded
 from zdd_agent.connections import Connection, Until
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model import Outcome, Phase, Posture, Verb
-from zdd_agent.targets import BalancerKind
+from zdd_agent.targets import BalancerKind, Target
 
 NODE = "10.0.9.1"
 
@@ -238,6 +238,18 @@ def test_unused_before_the_floor_is_no_proof_since_the_nodes_may_still_send(unti
     host.aws.groups[arn("web")] = group(deregistration_delay=5.0)
     assert succeeded(host.do(Verb.DRAIN))
     assert 30 <= host.clock.now() - START < 60
+
+
+def test_the_floor_of_a_target_that_others_deregistered_counts_from_when_that_was_found_out() -> None:
+    host = busy_host(Until.IDLE)
+    host.aws.groups[arn("web")] = group(deregistration_delay=5.0)
+    host.sensor.open.clear()  # so that the drain waits for a health check's connection before it relies on the kernel
+    host.begin(Verb.DRAIN)
+    (target,) = (Target(*key) for key in host.aws.registered() if key[1] == "i-me")
+    at(host, 9, lambda: host.aws.deregister(group(), [target]))
+    at(host, 10, lambda: keep_alive(host))
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 9 + 30
 
 
 def test_a_group_on_no_load_balancer_has_no_floor() -> None:

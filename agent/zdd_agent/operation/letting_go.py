@@ -73,8 +73,9 @@ def floor_of(operation: Operation, membership: Membership, senses: Senses, rules
 
 
 def _let_go_at(operation: Operation) -> float:
-    # Without a moment of its own the drain found its targets draining already; its start is the latest it can be.
-    return operation.accepted_at or operation.started_at
+    # Without a moment of its own the drain found its targets draining, because others had deregistered them or because
+    # the agent was killed before it could note the moment: the look that found them so is the latest it can be.
+    return operation.accepted_at or operation.guarded_at or operation.started_at
 
 
 def verdict(
