@@ -34,7 +34,8 @@ lint: setup  ## style, types, layers and the syntax of the scripts
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	@set -e; for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
+	@set -e; for script in scripts/*.sh .ci/run; do bash -n "$$script"; done; \
+		for script in packaging/ssh/*.sh packaging/codedeploy/hooks/*.sh; do sh -n "$$script"; done
 	@if command -v systemd-analyze >/dev/null; then systemd-analyze security --offline=true --threshold=12 \
 		systemd/zdd-agent.service >/dev/null; else echo 'left out: systemd-analyze security (no systemd here)'; fi
 

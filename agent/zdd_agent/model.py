@@ -140,6 +140,11 @@ class Operation:
         """Drain or rejoin."""
         return self.request.verb
 
+    @property
+    def changed(self) -> bool:
+        """Whether there was something to do: False where the host was drained, or in service, already."""
+        return self.accepted_at is not None or self.guarded_at is not None
+
     def moved(self, phase: Phase) -> Operation:
         """The operation one phase on. Raises ValueError for a step that TRANSITIONS does not allow."""
         if phase not in TRANSITIONS[self.phase]:

@@ -104,13 +104,17 @@ class EventView(_Body):
 
 
 class OperationView(_Body):
-    """A drain or a rejoin. `outcome` is null while it is under way; `error` says why it did not succeed."""
+    """A drain or a rejoin. `outcome` is null while it is under way; `error` says why it did not succeed.
+
+    `changed` is false where there was nothing to do.
+    """
 
     id: str
     verb: Verb
     phase: Phase
     outcome: Outcome | None = None
     message: str = ""
+    changed: bool
     error: ErrorView | None = None
     reason: str = ""
     uid: int
@@ -129,6 +133,7 @@ class OperationView(_Body):
             phase=operation.phase,
             outcome=operation.outcome,
             message=operation.message,
+            changed=operation.changed,
             error=ErrorView.of(operation.failure) if operation.failure else None,
             reason=operation.request.reason,
             uid=operation.request.uid,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,12 @@ def test_an_operation_is_shown_with_its_age_and_its_events() -> None:
 
 def test_an_age_is_never_negative_though_the_clock_was_set_back_over_a_restart() -> None:
     assert OperationView.of(DRAIN, START - 60).age_seconds == 0
+
+
+def test_an_operation_that_found_nothing_to_do_has_changed_nothing() -> None:
+    assert not OperationView.of(DRAIN, START).changed
+    assert OperationView.of(replace(DRAIN, guarded_at=START + 1), START).changed
+    assert OperationView.of(replace(DRAIN, accepted_at=START + 1), START).changed
 
 
 def test_an_operation_that_did_not_succeed_says_why_in_the_shape_of_an_error() -> None:

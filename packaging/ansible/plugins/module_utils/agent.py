@@ -47,8 +47,6 @@ EXIT_CODES = {
     "busy": 7,
     "forbidden": 8,
 }
-# Of an operation that found nothing to do, in the agent's own words.
-_UNCHANGED = ("already ", "nothing to ")
 # How a target reads after the verb, for the diff of a check.
 _AFTER = {"drain": ("drained", "unused"), "rejoin": ("in_service", "healthy")}
 
@@ -205,7 +203,7 @@ def operate(module, verb, body):
             operation = agent.carry_out(verb, asked, module.params["when_busy"] == "wait")
             result["operation"] = _without_events(operation)
             result["msg"] = operation["message"]
-            result["changed"] = not operation["message"].startswith(_UNCHANGED)
+            result["changed"] = operation["changed"]
             after = _picture(agent.status()) if before else None
     except AgentError as error:
         fail(module, error, events=agent.events)

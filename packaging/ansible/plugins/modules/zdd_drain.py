@@ -57,8 +57,7 @@ EXAMPLES = r"""
     argv: [zdd-agent, drain, --json]
   become: true
   register: drained
-  changed_when: >-
-    drained.rc == 0 and (drained.stdout | from_json).message is not match("already |nothing to ")
+  changed_when: drained.rc == 0 and (drained.stdout | from_json).changed
 """
 
 RETURN = r"""
@@ -96,6 +95,7 @@ operation:
     id: {description: Its name., type: str, returned: always}
     outcome: {description: How it ended., type: str, returned: always, sample: succeeded}
     phase: {description: Where it ended., type: str, returned: always, sample: settled}
+    changed: {description: Whether there was something to do., type: bool, returned: always}
     age_seconds: {description: How long ago it was started., type: float, returned: always}
 events:
   description: What the agent said while it was at it.

@@ -42,8 +42,7 @@ EXAMPLES = r"""
     argv: [zdd-agent, rejoin, --json]
   become: true
   register: rejoined
-  changed_when: >-
-    rejoined.rc == 0 and (rejoined.stdout | from_json).message is not match("already ")
+  changed_when: rejoined.rc == 0 and (rejoined.stdout | from_json).changed
 """
 
 RETURN = r"""
@@ -81,6 +80,7 @@ operation:
     id: {description: Its name., type: str, returned: always}
     outcome: {description: How it ended., type: str, returned: always, sample: succeeded}
     phase: {description: Where it ended., type: str, returned: always, sample: in_service}
+    changed: {description: Whether there was something to do., type: bool, returned: always}
     age_seconds: {description: How long ago it was started., type: float, returned: always}
 events:
   description: What the agent said while it was at it.
