@@ -1,7 +1,7 @@
 # Every target does its own set-up: git, make and python3 are all that a machine needs to have.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo story test test-system test-ansible package soak lint bench bench-drain setup lock clean lab-setup
+.PHONY: help demo story test test-system package soak lint bench bench-drain setup lock clean lab-setup
 
 ARGS ?=
 
@@ -11,8 +11,8 @@ help:  ## this list
 demo: lab-setup  ## a rolling deploy under load, with the agent and without: build/demo/
 	.venv/bin/zdd-lab demo
 
-test: setup  ## the tests, but for the deploy tools' (test-ansible); ARGS='-k drain' picks some
-	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system --ignore tests/ansible --ignore tests/deploy $(ARGS)
+test: setup  ## the tests; ARGS='-k drain' picks some
+	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system $(ARGS)
 	@scripts/test-system.sh $(ARGS)
 
 test-system: setup  ## the installed package on hosts with real systemd (root)
@@ -20,9 +20,6 @@ test-system: setup  ## the installed package on hosts with real systemd (root)
 
 story: setup  ## Terraform, hosts, Ansible and a loop of requests, in the lab: build/story/
 	.venv/bin/python -m zdd_lab.story
-
-test-ansible: setup  ## the collection with real Ansible, and the other callers, over the lab's hosts and over ssh (root)
-	.venv/bin/pytest tests/ansible tests/deploy tests/system/test_ansible_rolling.py -p no:xdist $(ARGS)
 
 package: setup  ## deb and rpm, amd64 and arm64: build/package/ (root, for the cross compiler)
 	@scripts/system-packages.sh package

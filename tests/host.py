@@ -59,6 +59,7 @@ class Host:
             prober=self.prober,
             lookout=lookout,
             clock=self.clock,
+            supervisor=self.supervisor,
             pace=pace,
             floor_seconds=self.rules.floor_seconds,
             rng=rng,

@@ -87,6 +87,7 @@ def serve() -> int:
         prober=prober,
         lookout=lookout,
         clock=clock,
+        supervisor=supervisor,
         pace=pace,
         floor_seconds=rules.floor_seconds,
         rng=rng,

@@ -156,6 +156,18 @@ def test_a_time_out_while_warming_says_the_state_and_what_the_app_here_answers()
     assert host.posture() is Posture.OUT_OF_SERVICE
 
 
+def test_the_watchdog_is_fed_before_each_probe_since_a_hung_app_takes_its_whole_time_out() -> None:
+    names = ("web", "api", "admin")
+    host = Host(*map(group, names))
+    for name in names:
+        host.aws.put(name)
+        host.aws.put_sibling(name)
+    assert succeeded(host.do(Verb.DRAIN))
+    host.supervisor.said.clear()
+    assert succeeded(host.do(Verb.REJOIN))
+    assert sum(said.startswith("probing") for said in host.supervisor.said) == host.prober.asked >= len(names)
+
+
 def test_a_health_check_of_another_group_does_not_stand_in_for_this_one() -> None:
     host = Host(group("web"), group("api", health_check=replace(group().health_check, healthy_threshold=5)))
     for name in ("web", "api"):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Failure, Operation, Outcome, Phase, Record, Verb
+from zdd_agent.model import Failure, Operation, Outcome, Phase, ProbeResult, Record, Verb
 from zdd_agent.operation import timing
 from zdd_agent.operation.actions import (
     Action,
@@ -29,7 +29,7 @@ from zdd_agent.operation.ledger import Ledger
 from zdd_agent.operation.lookout import Lookout
 from zdd_agent.operation.observer import Observer
 from zdd_agent.operation.rejoin import counted
-from zdd_agent.ports import Clock, LoadBalancing, Prober
+from zdd_agent.ports import Clock, LoadBalancing, Prober, Supervisor
 from zdd_agent.targets import BalancerKind, Membership, Target, TargetGroup
 
 
@@ -57,6 +57,7 @@ class Acts:
         prober: Prober,
         lookout: Lookout,
         clock: Clock,
+        supervisor: Supervisor,
         pace: Pace,
         floor_seconds: Mapping[BalancerKind, float],
         rng: random.Random,
@@ -67,6 +68,7 @@ class Acts:
         self._prober = prober
         self._lookout = lookout
         self._clock = clock
+        self._supervisor = supervisor
         self._pace = pace
         self._floor_seconds = floor_seconds
         self._rng = rng
@@ -121,13 +123,18 @@ class Acts:
 
     def _probe(self, operation: Operation, targets: tuple[Target, ...], evidence: Evidence) -> Evidence:
         membership = self._membership()
-        results = tuple(self._prober.check(membership.group(t.group), t) for t in targets)
+        results = tuple(self._probe_one(membership.group(t.group), t) for t in targets)
         if operation.phase is Phase.PROBING:
             again = self._clock.now() + self._pace.probe
             return replace(evidence, tallies=counted(evidence.tallies, results), probe_again_at=again)
         if evidence.seen is not None:
             return replace(evidence, seen=replace(evidence.seen, probes=results))
         return evidence
+
+    def _probe_one(self, group: TargetGroup, target: Target) -> ProbeResult:
+        # An app that hangs takes its whole time-out; several of them would outlast systemd's watchdog.
+        self._supervisor.alive(f"probing {target}")
+        return self._prober.check(group, target)
 
     def _rely(self, operation: Operation, action: Rely, evidence: Evidence) -> Evidence:
         senses = self._lookout.demands(evidence.senses, self._membership())

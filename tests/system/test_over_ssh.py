@@ -1,40 +1,53 @@
-"""Ansible over real ssh on hosts with a real systemd: the role installs, rolling.yml rolls releases under load."""
+"""Over real ssh, on hosts with a real systemd, under load: Ansible, the shell script, Fabric and Capistrano.
+
+Ansible's role installs the agent that all of them use.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Host, Site, run
+from hosts import TOP, Host, Site, run
 
 from ansible_rig import Ansible, ansible, ansible_bin, cut
+from zdd_lab.leash import bare_environment
 
 __all__ = ["ansible", "ansible_bin"]
 HERE = Path(__file__).resolve().parent
 ROLE = str(HERE / "release")
 ROLLING = "zdd.agent.rolling"
 # What a cloud image has and the image of these tests has not.
-EXTRA = ("openssh-server", "python3-apt")
+EXTRA = ("openssh-server", "python3-apt", "sudo")
+DEPLOY = """#!/bin/sh
+[ "$1" != bad ] || exit 23
+sed -i -E "s/--version [^ ]+/--version $1/" /etc/systemd/system/app.service
+systemctl daemon-reload && systemctl restart app.service
+"""
+DOCUMENTED = (TOP / "docs" / "deploy-tools.md").read_text()
 
 
 class Fleet:
     """The hosts, and Ansible on a control machine beside the load balancer."""
 
     def __init__(self, site: Site, ansible: Ansible, key: Path) -> None:
-        self.site, self.hosts, self._ansible = site, site.hosts, ansible
+        self.site, self.hosts, self.key, self._ansible = site, site.hosts, key, ansible
         options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10"
         common = {
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(key),
             "ansible_ssh_args": f"{options} -o ControlMaster=no",
             "ansible_ssh_transfer_method": "piped",
+            "ansible_pipelining": True,
             "ansible_python_interpreter": "/usr/bin/python3",
         }
         addresses = {host.name: {"ansible_host": host.address} for host in site.hosts}
@@ -55,6 +68,12 @@ class Fleet:
         play = self.start(playbook, **variables)
         said, _ = play.communicate(timeout=400)
         return play.returncode, said
+
+    def call(self, *words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        """A deploy tool's command on the control machine."""
+        argv = [*self.site.on_bridge(), *words]
+        full = bare_environment() | {"HOME": str(cwd)} | env
+        return subprocess.run(argv, env=full, cwd=cwd, capture_output=True, text=True, timeout=400, check=False)
 
     def roll(self, version: str, **variables: Any) -> tuple[int, str]:
         return self.play(ROLLING, zdd_deploy_role=ROLE, version=version, **variables)
@@ -84,7 +103,9 @@ def _open_ssh(host: Host, packages: list[Path], public_key: str) -> None:
         shutil.copyfile(package, host.root / "root" / package.name)
     host.sh("DEBIAN_FRONTEND=noninteractive dpkg -i /root/*.deb && rm /root/*.deb", seconds=300)
     host.write("/root/.ssh/authorized_keys", public_key)
-    host.sh("chmod 700 /root/.ssh && chmod 600 /root/.ssh/authorized_keys && systemctl enable --now ssh.service")
+    host.write("/usr/local/bin/deploy", DEPLOY)
+    host.sh("chmod 700 /root/.ssh /usr/local/bin/deploy && chmod 600 /root/.ssh/authorized_keys")
+    host.sh("systemctl enable --now ssh.service")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +124,9 @@ def fleet(deb: Path, ansible: Ansible) -> Iterator[Fleet]:
                 host.sh("systemctl enable --now app.service")
             site.wait_healthy(3)
             made = Fleet(site, ansible, key)
-            settings = {"poll": {"interval_seconds": 1.0, "jitter_seconds": 0.5}, "min_healthy": 1}
+            # The lab's nodes are ten times as fast as AWS's.
+            drain = {"floor_seconds": {"application": 3.0}, "quiet_seconds": 1.0}
+            settings = {"poll": {"interval_seconds": 1.0, "jitter_seconds": 0.5}, "drain": drain, "min_healthy": 1}
             given = {"zdd_agent_package_file": str(deb), "zdd_agent_settings": settings}
             made.install.write_text(json.dumps([{"hosts": "all", "roles": ["zdd.agent.zdd_agent"], "vars": given}]))
             code, made.installed = made.play(made.install)
@@ -181,3 +204,90 @@ def test_a_connection_that_is_cut_in_the_middle_loses_nothing_and_the_next_run_h
     assert served.versions() == ["v2"] * 3
     assert served.postures() == ["in_service"] * 3
     assert result["failed"] == 0, result
+
+
+def with_rolling_sh(fleet: Fleet, folder: Path, release: str) -> subprocess.CompletedProcess[str]:
+    ssh = f"ssh -i {fleet.key} -l root -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes"
+    names = [host.address for host in fleet.hosts]
+    return fleet.call(
+        TOP / "packaging" / "ssh" / "rolling.sh", f"/usr/local/bin/deploy {release}", *names, cwd=folder, ZDD_SSH=ssh
+    )
+
+
+def with_fabric(fleet: Fleet, folder: Path, release: str) -> subprocess.CompletedProcess[str]:
+    """The line of docs/deploy-tools.md, with these hosts and this release."""
+    found = re.search(r"^    (for host in .*Connection.*)$", DOCUMENTED, re.M)
+    assert found is not None
+    line = found[1].replace('("web1", "web2")', repr([host.address for host in fleet.hosts]))
+    script = folder / "deploy.py"
+    script.write_text(
+        "import functools, fabric\n"
+        f"keys = {{'key_filename': {str(fleet.key)!r}}}\n"
+        "Connection = functools.partial(fabric.Connection, user='root', connect_kwargs=keys)\n"
+        f"{line.replace('deploy v2', f'deploy {release}')}\n"
+    )
+    return fleet.call(sys.executable, script, cwd=folder)
+
+
+def with_capistrano(fleet: Fleet, folder: Path, release: str) -> subprocess.CompletedProcess[str]:
+    """A project with our zdd.rake, and the loop of docs/deploy-tools.md."""
+    if shutil.which("cap") is None:
+        pytest.skip("NOT PROVED with Capistrano: no `cap`. To run: apt-get install capistrano")
+    found = re.search(r"^    (for host in .*cap .*)$", DOCUMENTED, re.M)
+    assert found is not None
+    loop = found[1].replace("web1 web2", " ".join(host.address for host in fleet.hosts))
+    tasks, stages = folder / "lib" / "capistrano" / "tasks", folder / "config" / "deploy"
+    tasks.mkdir(parents=True)
+    stages.mkdir(parents=True)
+    shutil.copy(TOP / "packaging" / "capistrano" / "zdd.rake", tasks)
+    # A release that is no checkout: this image has no git.
+    (folder / "Capfile").write_text(
+        'require "capistrano/setup"\nrequire "capistrano/deploy"\nrequire "capistrano/scm/plugin"\n'
+        "class Plain < Capistrano::SCM::Plugin\n"
+        "  def define_tasks\n"
+        '    eval_rakefile File.expand_path("plain.rake")\n'
+        "  end\n"
+        "  def register_hooks\n"
+        '    after "deploy:new_release_path", "plain:create_release"\n'
+        "  end\n"
+        "end\n"
+        "install_plugin Plain\n"
+        'Dir.glob("lib/capistrano/tasks/*.rake").each { |file| import file }\n'
+    )
+    (folder / "plain.rake").write_text(
+        'task("plain:create_release") { on(roles(:app)) { execute :mkdir, "-p", release_path } }\n'
+    )
+    (folder / "config" / "deploy.rb").write_text(
+        'set :application, "app"\nset :deploy_to, "/srv/app"\n'
+        f'task("app:restart") {{ on(roles(:app)) {{ execute "/usr/local/bin/deploy", "{release}" }} }}\n'
+        'after "deploy:publishing", "app:restart"\n'
+    )
+    options = f'user: "root", keys: ["{fleet.key}"], verify_host_key: :never'
+    servers = [f'server "{host.address}", roles: [:app], ssh_options: {{ {options} }}' for host in fleet.hosts]
+    (stages / "production.rb").write_text("\n".join(servers) + "\n")
+    script = folder / "deploy.sh"
+    script.write_text(f"{loop}\n")
+    return fleet.call("sh", script, cwd=folder)
+
+
+CALLERS = {"rolling.sh": with_rolling_sh, "fabric": with_fabric, "capistrano": with_capistrano}
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_other_callers_roll_a_release_and_no_request_fails(served: Fleet, tmp_path: Path, name: str) -> None:
+    with served.site.load() as result:
+        done = CALLERS[name](served, tmp_path, "v2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert served.versions() == ["v2"] * 3, done.stdout + done.stderr
+    assert served.postures() == ["in_service"] * 3
+    assert result["failed"] == 0, result
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_other_callers_stop_at_the_first_release_that_fails_and_say_so(
+    served: Fleet, tmp_path: Path, name: str
+) -> None:
+    done = CALLERS[name](served, tmp_path, "bad")
+    assert done.returncode != 0, done.stdout + done.stderr
+    assert served.postures() == ["drained", "in_service", "in_service"]
+    assert served.versions() == ["v1"] * 3
