@@ -27,8 +27,13 @@ _LOOP_SECONDS = 1.0  # between two requests of that loop
 _CALM_SECONDS = 3.0  # of load before and after the play, so that the picture shows the calm as well
 _LISTENER = 8088  # 80 is for root
 _APP = ("--slow-share", "0.03", "--slow-max", "1", "--start-seconds", "1")
-# Where people and images keep a provider mirror; TF_PLUGIN_DIR names any other.
-_MIRRORS = ("/opt/*", "/usr/share/terraform/*", "/usr/local/share/terraform/*", "~/.terraform.d/*")
+_MIRRORS = (
+    "/opt/*",
+    "/usr/share/terraform/*",
+    "/usr/local/share/terraform/*",
+    "~/.terraform.d/*",
+    "~/.local/share/terraform/*",
+)
 _RESTART = """---
 - name: Restart the app with the release
   ansible.builtin.command: >-
@@ -112,9 +117,7 @@ def _find_tools() -> dict[str, str]:
     terraform = shutil.which("terraform")
     if terraform is None:
         raise StoryError("terraform is not on the PATH")
-    named = os.environ.get("TF_PLUGIN_DIR")
-    found = (one for place in map(Path, _MIRRORS) for one in _glob(place.expanduser()))
-    mirror = named or next((str(one.parents[2]) for one in found), None)
+    mirror = find_mirror()
     if mirror is None:
         raise StoryError("no mirror with hashicorp/aws: TF_PLUGIN_DIR=<folder with registry.terraform.io below it>")
     beside = (
@@ -125,11 +128,17 @@ def _find_tools() -> dict[str, str]:
     ansible = next((one for one in beside if one and (Path(one) / "ansible-playbook").exists()), None)
     if ansible is None:
         raise StoryError("no ansible-playbook: `pip install ansible-core`, or ZDD_ANSIBLE_BIN=<its folder>")
-    return {"terraform": terraform, "mirror": mirror, "ansible": ansible}
+    return {"terraform": terraform, "mirror": str(mirror), "ansible": ansible}
 
 
-def _glob(place: Path) -> list[Path]:
-    return sorted(place.parent.glob(f"{place.name}/*/hashicorp/aws"))
+def find_mirror() -> Path | None:
+    """A folder with HOSTNAME/hashicorp/aws in it: TF_PLUGIN_DIR, or where people and images keep one."""
+    if named := os.environ.get("TF_PLUGIN_DIR"):
+        return Path(named)
+    for place in (Path(one).expanduser() for one in _MIRRORS):
+        for found in sorted(place.parent.glob(f"{place.name}/*/hashicorp/aws")):
+            return found.parents[2]
+    return None
 
 
 async def _story(prefix: str, folder: Path, tools: Mapping[str, str]) -> int:

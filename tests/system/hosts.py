@@ -35,6 +35,14 @@ ExecStart=/usr/bin/python3 -m zdd_lab.app --host {address} --port 8080 --name {n
 WantedBy=multi-user.target
 """
 
+# The lab's nodes are ten times as fast as AWS's.
+LAB_SETTINGS = """[poll]
+interval_seconds = 1.0
+jitter_seconds = 0.5
+[drain.floor_seconds]
+application = 6.0
+"""
+
 
 class Failed(RuntimeError):  # noqa: N818  reads as what happened
     """A command on a host ended with something else than 0."""
@@ -70,7 +78,7 @@ class Host:
         self.write("/etc/hostname", f"{self.name}\n")
         self.write("/etc/systemd/system/app.service", APP_UNIT.format(address=self.address, name=self.name))
         self.write("/etc/default/zdd-agent", f"AWS_ENDPOINT_URL=http://{PREFIX}.1:4566\nNO_PROXY=*\n")
-        self.write("/etc/zdd-agent/conf.d/lab.toml", "[poll]\ninterval_seconds = 1.0\njitter_seconds = 0.5\n")
+        self.write("/etc/zdd-agent/conf.d/00-lab.toml", LAB_SETTINGS)
 
     def write(self, path: str, text: str) -> None:
         """Put a file on the host; it need not run."""

@@ -90,7 +90,7 @@ def test_at_power_off_the_agent_outlives_the_membership_and_the_membership_the_a
     assert "app.service" in host.sh(f"{show} zdd-member@app.service").stdout
     assert "zdd-agent.service" in host.sh(f"{show} zdd-member@app.service").stdout
     host.sh("systemctl restart app.service")
-    drained, stopped = _order(host, "drained 1 target", "Stopped app.service")
+    drained, stopped = _order(host, "succeeded: drained", "Stopped app.service")
     assert drained <= stopped
 
 

@@ -14,31 +14,14 @@ from typing import Any
 import pytest
 
 from zdd_lab import leash
+from zdd_lab.story import find_mirror
 
 MODULE = Path(__file__).parents[2] / "terraform"
-# Where people and images keep a mirror; TF_PLUGIN_DIR names any other.
-_PLACES = (
-    "/opt/*",
-    "/usr/share/terraform/*",
-    "/usr/local/share/terraform/*",
-    "~/.terraform.d/*",
-    "~/.local/share/terraform/*",
-)
 _NOBODY = "http://127.0.0.1:9"  # no call is meant to get anywhere
 _SECONDS = 300.0  # a load balancer alone takes 60 s: the provider looks only every 30
 
 
-def _mirror() -> Path | None:
-    """A folder with HOSTNAME/hashicorp/aws in it."""
-    if named := os.environ.get("TF_PLUGIN_DIR"):
-        return Path(named)
-    for place in (Path(one).expanduser() for one in _PLACES):
-        for found in sorted(place.parent.glob(f"{place.name}/*/hashicorp/aws")):
-            return found.parents[2]
-    return None
-
-
-TERRAFORM, MIRROR = shutil.which("terraform"), _mirror()
+TERRAFORM, MIRROR = shutil.which("terraform"), find_mirror()
 needs_terraform = pytest.mark.skipif(
     TERRAFORM is None or MIRROR is None,
     reason="NOT PROVED: no terraform, or no provider hashicorp/aws. To run: put terraform on PATH, then "
