@@ -290,9 +290,9 @@ async def _get(address: str, port: int) -> str:
         answer = await reader.read()
         writer.close()
         told = json.loads(answer.partition(b"\r\n\r\n")[2])
-    except (OSError, ValueError) as error:
-        return f"FAILED: {error}"
-    return f"{told['host']} {told['version']}"
+        return f"{told['host']} {told['version']}"
+    except (OSError, ValueError, KeyError) as error:
+        return f"FAILED: {error!r}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-# lib/capistrano/tasks/zdd.rake: drain before the release is switched, rejoin when everything else is done.
+# lib/capistrano/tasks/zdd.rake: drain before the release is switched, rejoin when it is published. What restarts the app
+# goes between the two, after "deploy:publishing"; plugins that do it later (puma: deploy:finished) have to be moved.
 # One host at a time (docs/deploy-tools.md): Capistrano itself takes each step on all hosts at once.
 namespace :zdd do
   desc "Out of the load balancer; ends when nothing can be sent to this host any more"

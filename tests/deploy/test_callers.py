@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pytest
 import yaml
 
 from lab.conftest import free_prefix
-from rollout import APP, PROFILE, TOP, agent, environment, load, posture, reset, set_health, versions
+from rollout import APP, PROFILE, TOP, environment, load, posture, reset, set_health, versions
 from zdd_lab.host import Host
 from zdd_lab.threaded import ThreadedLab
 
@@ -125,20 +123,18 @@ def test_a_codedeploy_revision_that_fails_its_health_check_fails_its_validation_
     host = fleet.lab.hosts[0]
     assert call(tools, HOOKS / "drain.sh", host=host).returncode == 0
     set_health(host, 500)
-    validating = subprocess.Popen(
-        [HOOKS / "rejoin.sh"],
-        env=environment(host),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    time.sleep(4)
-    assert validating.poll() is None
-    os.killpg(validating.pid, signal.SIGKILL)  # as CodeDeploy does at the hook's time-out
-    validating.communicate(timeout=10)
-    agent(host, "cancel")
+    validated = call(tools, HOOKS / "rejoin.sh", host=host, ZDD_REJOIN_TIMEOUT="5")
+    assert validated.returncode == 3, validated.stderr
+    assert "does not pass its health check" in validated.stderr
     assert posture(host) == "drained"
+
+
+def test_the_codedeploy_rejoin_ends_before_its_hook_is_killed_or_it_would_go_on_behind_a_failed_deployment() -> None:
+    appspec = yaml.safe_load((PACKAGING / "codedeploy" / "appspec.yml").read_text())
+    (hook,) = appspec["hooks"]["ValidateService"]
+    given = re.search(r"--timeout \"\$\{ZDD_REJOIN_TIMEOUT:-(\d+)\}\"", (HOOKS / "rejoin.sh").read_text())
+    assert given is not None
+    assert int(given[1]) < hook["timeout"]
 
 
 def substituted(document: dict[str, Any], given: dict[str, str]) -> str:

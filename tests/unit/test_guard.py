@@ -103,6 +103,15 @@ def test_a_drain_that_waits_goes_as_soon_as_it_may() -> None:
     assert 400 <= host.clock.now() - START <= 440
 
 
+def test_the_wait_to_be_let_go_takes_nothing_from_the_drains_own_time() -> None:
+    host = Host(group(deregistration_delay=30.0))  # so that the drain alone would have 90 s
+    host.aws.put("web")
+    host.begin(Verb.DRAIN, wait=600)
+    host.clock.at(START + 500, lambda: host.aws.put_sibling("web") and None)
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 500 + 30
+
+
 def test_a_drain_that_waited_in_vain_is_refused_when_its_wait_is_over() -> None:
     host = Host(group())
     host.aws.put("web")

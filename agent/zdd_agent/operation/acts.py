@@ -209,7 +209,8 @@ class Acts:
         if self._ledger.timeout(operation.request) is not None:
             return operation
         if operation.verb is Verb.DRAIN:
-            span = timing.drain_timeout(membership, self._floor_seconds)
+            # The wait to be let go is no part of the time that a drain has once it goes.
+            span = operation.request.wait + timing.drain_timeout(membership, self._floor_seconds)
         else:
             span = timing.rejoin_timeout(membership)
         return replace(operation, deadline=operation.started_at + span)
