@@ -36,6 +36,7 @@ locals {
     },
   ]
 
+  # Not used by this version of the agent.
   auto_scaling_statements = [
     {
       Sid    = "StandbyInTheseAutoScalingGroups"
@@ -61,6 +62,7 @@ locals {
     },
   ]
 
+  # Not used by this version of the agent.
   slots_statements = [
     {
       Sid       = "TakeTurns"

@@ -33,7 +33,7 @@ variable "target_group_arns" {
 }
 
 variable "auto_scaling_group_names" {
-  description = "Auto Scaling groups that these hosts are in, for the Standby and lifecycle statements. Empty: no such statement."
+  description = "Auto Scaling groups that these hosts are in, for the Standby and lifecycle statements, not used by this version of the agent. Empty: no such statement."
   type        = list(string)
   default     = []
 
@@ -44,7 +44,7 @@ variable "auto_scaling_group_names" {
 }
 
 variable "slots" {
-  description = "DynamoDB table in which hosts take turns, and the partition keys in it that these hosts may touch. null: no such statement."
+  description = "DynamoDB table in which hosts take turns, and the partition keys in it that these hosts may touch; not used by this version of the agent. null: no such statement."
   type = object({
     table_arn = string
     keys      = list(string)

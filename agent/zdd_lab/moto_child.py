@@ -28,7 +28,9 @@ class MotoChild:
         """
         if await listens(self._address, self._port):
             raise leash.ChildStartError(f"cannot start moto on {self.url}: another lab is there, use another prefix")
-        env = leash.bare_environment() | {"AWS_EC2_METADATA_DISABLED": "true"}
+        # With AWS's own policies, which roles are given beside ours.
+        known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        env = leash.bare_environment() | known | {"AWS_EC2_METADATA_DISABLED": "true"}
         argv = [sys.executable, "-m", "zdd_lab.moto_child", self._address, str(self._port)]
         self._child = leash.spawn(argv, env, self._log)
         async with asyncio.timeout(_START_TIMEOUT):

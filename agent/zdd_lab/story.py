@@ -182,7 +182,7 @@ class _Terraform:
         ignore = shutil.ignore_patterns(".terraform*", "terraform.tfstate*")
         shutil.copytree(TOP / "terraform", folder, ignore=ignore)
         self._root = folder / "examples" / "article"
-        given = {"listener_port": _LISTENER, "vpc_cidr": f"{lab.prefix}.0/24"}
+        given = {"listener_port": _LISTENER, "package": "zdd-agent", "vpc_cidr": f"{lab.prefix}.0/24"}
         (self._root / "terraform.tfvars.json").write_text(json.dumps(given))
         quiet = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "TF_CLI_CONFIG_FILE": os.devnull}
         bare = {name: text for name, text in lab.env().items() if not name.startswith("TF_")}

@@ -25,8 +25,13 @@ AMAZON = 'NAME="Amazon Linux"\nID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"\n'
 ALPINE = "ID=alpine\n"
 SYSTEMS = ("Debian", "Ubuntu", "Amazon Linux")
 UNITS = ["systemctl enable --now zdd-agent.socket zdd-agent.service", "systemctl enable zdd-member@app.service"]
-# Each command tells its words; curl brings the package as well.
+START = "systemctl start --no-block zdd-member@app.service"
+# Each command tells its words, but for questions; curl brings the package as well.
 FAKE = """#!/bin/sh
+case $1 in
+is-active) [ "$STATE" = active ]; exit ;;
+show) echo "$JOB"; exit ;;
+esac
 echo "$(basename "$0") $*" >> "$SAID"
 while [ $# -gt 1 ]; do
     if [ "$1" = --output ]; then printf 'a package' > "$2"; fi
@@ -42,7 +47,9 @@ class Host:
     root: Path
     said: list[str] = field(default_factory=list)
 
-    def boot(self, script: str, release: str) -> subprocess.CompletedProcess[str]:
+    def boot(
+        self, script: str, release: str, *, state: str = "inactive", job: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         bin_, said = self.root / "bin", self.root / "said"
         bin_.mkdir()
         (self.root / "etc").mkdir()
@@ -50,7 +57,7 @@ class Host:
         for name in ("apt-get", "dnf", "systemctl", "curl"):
             (bin_ / name).write_text(FAKE)
             (bin_ / name).chmod(0o755)
-        env = {"PATH": f"{bin_}:/usr/bin:/bin", "SAID": str(said), "TMPDIR": str(self.root)}
+        env = {"PATH": f"{bin_}:/usr/bin:/bin", "SAID": str(said), "TMPDIR": str(self.root), "STATE": state, "JOB": job}
         here = script.replace("/etc/", f"{self.root}/etc/")
         done = subprocess.run(["bash", "-c", here], env=env, capture_output=True, text=True, timeout=30, check=False)
         self.said = said.read_text().splitlines() if said.exists() else []
@@ -97,6 +104,22 @@ def test_a_package_of_a_repository_is_installed_and_the_units_are_enabled(
     assert {one.split()[0] for one in host.said} == {manager, "systemctl"}
     assert host.installed == "zdd-agent"
     assert host.said[-2:] == UNITS
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "started"),
+    [("active", "", True), ("inactive", "7", True), ("activating", "7", True), ("inactive", "", False)],
+    ids=["runs", "is about to start", "starts", "does not run yet"],
+)
+def test_the_membership_starts_at_once_when_a_start_of_the_app_will_not_bring_it_along(
+    rendered: dict[str, str], tmp_path: Path, state: str, job: str, *, started: bool
+) -> None:
+    host = Host(tmp_path)
+
+    done = host.boot(rendered["name"], AMAZON, state=state, job=job)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert host.said[1:] == ([*UNITS, START] if started else UNITS)
 
 
 @pytest.mark.parametrize(("release", "suffix"), [(DEBIAN, ".deb"), (UBUNTU, ".deb"), (AMAZON, ".rpm")], ids=SYSTEMS)

@@ -8,6 +8,8 @@ resource "aws_lb" "this" {
   subnets                    = local.subnet_ids
   security_groups            = [aws_security_group.balancer.id]
   drop_invalid_header_fields = true
+
+  depends_on = [aws_internet_gateway.this] # AWS makes no public balancer in a VPC without one
 }
 
 resource "aws_lb_target_group" "app" {

@@ -12,6 +12,16 @@ module "zdd_agent" {
   deploy_command    = var.deploy_command
 }
 
+data "aws_partition" "this" {}
+
+# With it the hosts take Run Command's documents.
+resource "aws_iam_role_policy_attachment" "run_command" {
+  count = var.deploy_command == null ? 0 : 1
+
+  role       = module.zdd_agent.role_name
+  policy_arn = "arn:${data.aws_partition.this.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
+}
+
 data "aws_ssm_parameter" "image" {
   count = var.ami_id == null ? 1 : 0
 
@@ -23,7 +33,7 @@ resource "aws_instance" "app" {
   count = var.instance_count
 
   ami                    = var.ami_id == null ? data.aws_ssm_parameter.image[0].insecure_value : var.ami_id
-  instance_type          = "t4g.nano"
+  instance_type          = var.instance_type
   subnet_id              = local.subnet_ids[count.index % 2]
   vpc_security_group_ids = [aws_security_group.app.id]
   ebs_optimized          = true
@@ -44,12 +54,20 @@ resource "aws_instance" "app" {
     volume_size = 8
   }
 
-  tags = { Name = "${var.name}-${count.index + 1}" }
+  tags = { Name = "${var.name}-${count.index + 1}", Service = var.name }
 
   lifecycle {
     # A new image would replace every host at once, new user data stop every one: settings change by the playbook.
     ignore_changes = [ami, user_data]
   }
+
+  # The user data fetches packages, and Run Command's agent looks for its permissions when it starts.
+  depends_on = [
+    aws_iam_role_policy_attachment.run_command,
+    aws_route.internet,
+    aws_route_table_association.public,
+    aws_vpc_security_group_egress_rule.app_to_web,
+  ]
 }
 
 resource "aws_lb_target_group_attachment" "app" {

@@ -1,6 +1,25 @@
 locals {
   vpc_id     = var.use_default_vpc ? data.aws_vpc.default[0].id : aws_vpc.this[0].id
   subnet_ids = var.use_default_vpc ? slice(sort(data.aws_subnets.default[0].ids), 0, 2) : aws_subnet.this[*].id
+  offers     = data.aws_ec2_instance_type_offerings.this.locations
+  zones      = [for zone in flatten(data.aws_availability_zones.this[*].names) : zone if contains(local.offers, zone)]
+}
+
+# Not every zone has every type.
+data "aws_ec2_instance_type_offerings" "this" {
+  location_type = "availability-zone"
+
+  filter {
+    name   = "instance-type"
+    values = [var.instance_type]
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = length(self.locations) >= 2
+      error_message = "Fewer than two zones of ${var.region} offer ${var.instance_type}: choose another instance_type."
+    }
+  }
 }
 
 data "aws_vpc" "default" {
@@ -20,6 +39,11 @@ data "aws_subnets" "default" {
   filter {
     name   = "default-for-az"
     values = ["true"]
+  }
+
+  filter {
+    name   = "availability-zone"
+    values = local.offers
   }
 }
 
@@ -61,10 +85,14 @@ resource "aws_subnet" "this" {
 
   vpc_id                  = aws_vpc.this[0].id
   cidr_block              = cidrsubnet(var.vpc_cidr, 1, count.index)
-  availability_zone       = data.aws_availability_zones.this[0].names[count.index]
+  availability_zone       = local.zones[count.index]
   map_public_ip_on_launch = true
 
   tags = { Name = "${var.name}-${count.index + 1}" }
+
+  lifecycle {
+    ignore_changes = [availability_zone] # when another zone begins to offer the type, the hosts stay where they are
+  }
 }
 
 resource "aws_route_table" "public" {

@@ -51,6 +51,17 @@ variable "ssh_cidr" {
   default     = null
 }
 
+variable "instance_type" {
+  description = "Type of the hosts, arm64 as their image."
+  type        = string
+  default     = "t4g.nano"
+
+  validation {
+    condition     = can(regex("^(a1|[a-z]+[0-9]+g[a-z]*)\\.[a-z0-9-]+$", var.instance_type))
+    error_message = "instance_type must be a Graviton type, such as t4g.nano: the image is for arm64."
+  }
+}
+
 variable "listener_port" {
   description = "Port of the load balancer."
   type        = number
@@ -76,9 +87,8 @@ variable "deregistration_delay" {
 }
 
 variable "package" {
-  description = "Package of zdd-agent: see the module."
+  description = "Package of zdd-agent: an https:// URL, the absolute path of a file in the image, or a name in a repository that the image knows."
   type        = string
-  default     = "zdd-agent"
 }
 
 variable "package_sha256" {

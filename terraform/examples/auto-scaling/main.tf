@@ -21,9 +21,10 @@ data "aws_ssm_parameter" "image" {
 resource "aws_launch_template" "app" {
   name                   = var.name
   image_id               = var.ami_id == null ? data.aws_ssm_parameter.image[0].insecure_value : var.ami_id
-  instance_type          = "t4g.nano"
+  instance_type          = var.instance_type
   ebs_optimized          = true
   update_default_version = true
+  key_name               = var.key_name
   vpc_security_group_ids = [aws_security_group.app.id]
   user_data              = base64encode(module.zdd_agent.user_data)
 
@@ -49,7 +50,7 @@ resource "aws_launch_template" "app" {
 
   tag_specifications {
     resource_type = "instance"
-    tags          = { Name = var.name }
+    tags          = { Name = var.name, Service = var.name }
   }
 }
 
@@ -78,4 +79,6 @@ resource "aws_autoscaling_group" "app" {
   lifecycle {
     ignore_changes = [desired_capacity]
   }
+
+  depends_on = [aws_vpc_security_group_egress_rule.app_to_web] # the user data fetches packages
 }

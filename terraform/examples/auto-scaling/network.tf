@@ -3,6 +3,23 @@ locals {
   subnet_ids = slice(sort(data.aws_subnets.default.ids), 0, 2)
 }
 
+# Not every zone has every type.
+data "aws_ec2_instance_type_offerings" "this" {
+  location_type = "availability-zone"
+
+  filter {
+    name   = "instance-type"
+    values = [var.instance_type]
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = length(self.locations) >= 2
+      error_message = "Fewer than two zones of ${var.region} offer ${var.instance_type}: choose another instance_type."
+    }
+  }
+}
+
 data "aws_vpc" "default" {
   default = true
 }
@@ -16,6 +33,11 @@ data "aws_subnets" "default" {
   filter {
     name   = "default-for-az"
     values = ["true"]
+  }
+
+  filter {
+    name   = "availability-zone"
+    values = data.aws_ec2_instance_type_offerings.this.locations
   }
 }
 
@@ -57,6 +79,17 @@ resource "aws_vpc_security_group_ingress_rule" "app_from_balancer" {
   from_port                    = var.app_port
   to_port                      = var.app_port
   referenced_security_group_id = aws_security_group.balancer.id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "app_from_ssh" {
+  count = var.ssh_cidr == null ? 0 : 1
+
+  security_group_id = aws_security_group.app.id
+  description       = "The control machine"
+  ip_protocol       = "tcp"
+  from_port         = 22
+  to_port           = 22
+  cidr_ipv4         = var.ssh_cidr
 }
 
 # Packages, and the AWS API.

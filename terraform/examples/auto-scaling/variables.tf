@@ -22,6 +22,29 @@ variable "app_unit" {
   default     = "app"
 }
 
+variable "instance_type" {
+  description = "Type of the hosts, arm64 as their image."
+  type        = string
+  default     = "t4g.nano"
+
+  validation {
+    condition     = can(regex("^(a1|[a-z]+[0-9]+g[a-z]*)\\.[a-z0-9-]+$", var.instance_type))
+    error_message = "instance_type must be a Graviton type, such as t4g.nano: the image is for arm64."
+  }
+}
+
+variable "key_name" {
+  description = "EC2 key pair for ssh. null: none."
+  type        = string
+  default     = null
+}
+
+variable "ssh_cidr" {
+  description = "Addresses from which the control machine comes by ssh. null: port 22 stays closed."
+  type        = string
+  default     = null
+}
+
 variable "size" {
   description = "Hosts of the group: at least, at the start, and at most."
   type = object({
@@ -50,9 +73,8 @@ variable "app_port" {
 }
 
 variable "package" {
-  description = "Package of zdd-agent: see the module."
+  description = "Package of zdd-agent: an https:// URL, the absolute path of a file in the image, or a name in a repository that the image knows."
   type        = string
-  default     = "zdd-agent"
 }
 
 variable "package_sha256" {
