@@ -185,7 +185,8 @@ def test_the_github_workflow_waits_for_the_end_and_has_its_exit(tmp_path: Path, 
     script(
         tmp_path / "aws",
         'case $2 in send-command) echo "$@" >sent; echo id-1 ;;\n'
-        "list-commands) head -n 1 answers; sed -i 1d answers ;; esac",
+        # The next call may come as soon as this one's answer is out: so the answer is taken away before.
+        'list-commands) answer=$(head -n 1 answers); sed -i 1d answers; echo "$answer" ;; esac',
     )
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "POLL_SECONDS": "0", **step["env"], "VERSION": "v2"}
     # As the runner starts it: https://docs.github.com/actions/reference/workflow-syntax#jobsjob_idstepsshell
