@@ -175,6 +175,18 @@ def test_a_drain_after_a_foreign_registration_is_a_drain_again() -> None:
     assert host.aws.calls.count("DeregisterTargets") == 2
 
 
+def test_a_drained_host_that_others_registered_on_another_port_is_not_called_drained() -> None:
+    host = busy_host()
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.posture() is Posture.DRAINED
+    host.clock.time += 60  # so that AWS is asked again
+    host.aws.put("web", port=9090)
+    assert host.posture() is Posture.OUT_OF_SERVICE
+    assert succeeded(host.do(Verb.DRAIN))
+    host.clock.time += 600
+    assert host.posture() is Posture.DRAINED
+
+
 def test_a_drain_and_a_rejoin_of_one_group_make_at_most_eight_calls() -> None:
     host = busy_host()
     host.begin(Verb.DRAIN)

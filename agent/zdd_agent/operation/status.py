@@ -54,8 +54,8 @@ def posture(record: Record, membership: Membership, seen: Observation | None) ->
         return Posture.IN_SERVICE
     if record.out_since is not None:
         gone = seen is not None and all(seen.of(t) is None for t in membership.targets)
-        back = seen is not None and bool(drain.registered(membership, seen))
-        return Posture.DRAINED if gone or (record.settled and not back) else Posture.OUT_OF_SERVICE
+        back = seen is not None and (bool(drain.registered(membership, seen)) or _on_another_port(membership, seen))
+        return Posture.DRAINED if (gone or record.settled) and not back else Posture.OUT_OF_SERVICE
     return Posture.UNKNOWN if seen is None else Posture.OUT_OF_SERVICE
 
 
@@ -139,6 +139,14 @@ class Reporter:
         else:
             self._observer.discover(Verb.DRAIN, None, now, self._poll_seconds)
             self._found_at = now
+
+
+def _on_another_port(membership: Membership, seen: Observation) -> bool:
+    """Whether others have registered this host in these groups under a port that the drain knew nothing of."""
+    known = {(t.group, t.id, t.port) for t in membership.targets}
+    ids = {t.id for t in membership.targets}
+    others = (h for h in seen.population if h.target.id in ids and h.state is not State.DRAINING)
+    return any((h.target.group, h.target.id, h.target.port) not in known for h in others)
 
 
 def _all(state: State, membership: Membership, seen: Observation) -> bool:
