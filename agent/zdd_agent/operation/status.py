@@ -145,8 +145,8 @@ def _on_another_port(membership: Membership, seen: Observation) -> bool:
     """Whether others have registered this host in these groups under a port that the drain knew nothing of."""
     known = {(t.group, t.id, t.port) for t in membership.targets}
     ids = {t.id for t in membership.targets}
-    others = (h for h in seen.population if h.target.id in ids and h.state is not State.DRAINING)
-    return any((h.target.group, h.target.id, h.target.port) not in known for h in others)
+    own = (h.target for h in seen.population if h.target.id in ids)
+    return any((t.group, t.id, t.port) not in known for t in own)
 
 
 def _all(state: State, membership: Membership, seen: Observation) -> bool:
