@@ -30,7 +30,7 @@ _VERBS = {"drain": "drain this host", "rejoin": "put this host back"}
 class _Parser(argparse.ArgumentParser):
     """Raises AgentError USAGE, with the nearest word that would have been right."""
 
-    def parse_known_args(  # type: ignore[override]
+    def parse_known_args(  # type: ignore[override]  # the base has overloads for other namespaces
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
         """Leave no unknown word to the parser above, which does not know this command's flags."""

@@ -67,7 +67,7 @@ class KernelSensor:
         lost = self._asked is None or self._told is None or ports != self._ports
         asked, told = self._open(ports) if lost else (self._asked, self._told)
         assert asked is not None  # noqa: S101  what mypy needs
-        assert told is not None  # noqa: S101
+        assert told is not None  # noqa: S101  likewise
         listening, found = self._dump(asked, ports, own)
         # Behind the dump: what ended while it ran is then told, at the latest with the next sample.
         ended, overrun = _ended(told, ports, own)
