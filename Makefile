@@ -19,7 +19,7 @@ test-system: setup  ## the installed package on hosts with real systemd (root)
 	@scripts/test-system.sh --must $(ARGS)
 
 story: setup  ## Terraform, hosts, Ansible and a loop of requests, in the lab: build/story/
-	.venv/bin/python -m zdd_lab.story
+	.venv/bin/python scripts/story.py
 
 package: setup  ## deb and rpm, amd64 and arm64: build/package/ (root, for the cross compiler)
 	@scripts/system-packages.sh package

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from zdd_agent import config
-from zdd_agent.arguments import parser
+from zdd_agent.cli.arguments import parser
 
 HERE = Path(__file__).parent
 Command = tuple[str, str, argparse.ArgumentParser]

@@ -1,4 +1,4 @@
-"""Puts the rows that the last run of tests/faults left in build/faults into docs/reliability.md."""  # noqa: INP001  a script
+"""Puts the rows that the last run of tests/faults left in build/faults into docs/reliability.md."""
 
 import json
 from pathlib import Path

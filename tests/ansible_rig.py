@@ -15,7 +15,7 @@ import pytest
 
 from lab.conftest import free_prefix
 from rollout import APP, PROFILE, TOP, Variables, agent, environment, reset
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.threaded import ThreadedLab
 
 COLLECTION = TOP / "packaging" / "ansible"

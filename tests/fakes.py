@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 
-from zdd_agent.connections import Connection, Sample
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import ProbeResult, Record
-from zdd_agent.targets import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
+from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
+from zdd_agent.model.kernel import Connection, Sample
+from zdd_agent.model.operation import ProbeResult, Record
 
 VPC = "vpc-1"
 ME = Identity("i-me", "eu-west-1", "eu-west-1a", VPC, ("10.0.0.1", "fd00::1"))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 
 from fakes import ME, FakeAws, FakeClock, FakeInstances, FakeMetadata, FakeProber, FakeSensor, FakeStore, FakeSupervisor
-from zdd_agent.connections import Until
-from zdd_agent.model import Check, Operation, Outcome, Posture, Record, Request, Verb
-from zdd_agent.operation.acts import Acts, Pace
-from zdd_agent.operation.drain import Rules
-from zdd_agent.operation.ledger import Ledger, Timeouts
-from zdd_agent.operation.lookout import Lookout
-from zdd_agent.operation.observer import Observer
-from zdd_agent.operation.runner import Runner
-from zdd_agent.operation.status import Reporter, Snapshot
-from zdd_agent.targets import BalancerKind, Floor, Identity, TargetGroup
+from zdd_agent.decide.drain import Rules
+from zdd_agent.engine.effects import Acts, Pace
+from zdd_agent.engine.ledger import Ledger, Timeouts
+from zdd_agent.engine.observer import Observer
+from zdd_agent.engine.runner import Runner
+from zdd_agent.engine.sampler import Lookout
+from zdd_agent.engine.status import Reporter, Snapshot
+from zdd_agent.model.aws import BalancerKind, Floor, Identity, TargetGroup
+from zdd_agent.model.kernel import Until
+from zdd_agent.model.operation import Check, Operation, Outcome, Posture, Record, Request, Verb
 
 # Turns of the loop after which a test gives up: a drain of 300 s takes about 80.
 MANY_TURNS = 20_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from zdd_agent.connections import Connection, Sample
+from zdd_agent.model.kernel import Connection, Sample
 
 PORT = 8080
 TICK = 0.004  # s, of the kernel's clock for the last data: 250 Hz

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
-from zdd_lab.leash import bare_environment
-from zdd_lab.profile import FAST
-from zdd_lab.records import Record, read_records
+from zdd_lab.model.profile import FAST
+from zdd_lab.processes.leash import bare_environment
 from zdd_lab.threaded import ThreadedLab
+from zdd_lab.traffic.records import Record, read_records
 
 TOP = Path(__file__).resolve().parent.parent
 PROFILE = replace(FAST, deregistration_delay=10.0)
@@ -50,7 +50,16 @@ class Seen:
 @contextmanager
 def load(lab: Lab, out: Path, rate: int = 100) -> Iterator[Seen]:
     """A load for the time of the block."""
-    words = [sys.executable, "-m", "zdd_lab.load", "--rate", str(rate), "--out", str(out), "--until-stdin-closes"]
+    words = [
+        sys.executable,
+        "-m",
+        "zdd_lab.traffic.load",
+        "--rate",
+        str(rate),
+        "--out",
+        str(out),
+        "--until-stdin-closes",
+    ]
     for url in lab.urls:
         words += ["--url", url]
     seen = Seen()

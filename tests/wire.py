@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from zdd_agent.http1 import Limits, Request, Response
-from zdd_agent.server import error_response
-from zdd_agent.transport import Transport
+from zdd_agent.api.http1 import Limits, Request, Response
+from zdd_agent.api.routes import error_response
+from zdd_agent.api.transport import Transport
 
 # Seconds after which a test that waits for the other end gives up.
 PATIENCE = 10.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from zdd_agent import cli
+from zdd_agent.cli import commands
 
 
 def main() -> None:
     """The entry point of the console script."""
-    sys.exit(cli.main(sys.argv[1:], _local))
+    sys.exit(commands.main(sys.argv[1:], _local))
 
 
 def _local(arguments: Namespace) -> int:

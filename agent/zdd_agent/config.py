@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from zdd_agent.connections import Until
 from zdd_agent.errors import AgentError, Kind, nearest
-from zdd_agent.targets import BalancerKind, Floor
+from zdd_agent.model.aws import BalancerKind, Floor
+from zdd_agent.model.kernel import Until
 
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from zdd_agent import __version__
-from zdd_agent.access import Policy, numbers
 from zdd_agent.adapters.aws import Aws
 from zdd_agent.adapters.clock import SystemClock
 from zdd_agent.adapters.ec2 import Ec2
 from zdd_agent.adapters.elbv2 import Elbv2
+from zdd_agent.adapters.failpoints import watched
 from zdd_agent.adapters.imds import InstanceMetadata
 from zdd_agent.adapters.journal import log_to
 from zdd_agent.adapters.local_checks import socket_mode, state_folder
@@ -29,19 +29,19 @@ from zdd_agent.adapters.probe import LocalProbe
 from zdd_agent.adapters.sensor import KernelSensor
 from zdd_agent.adapters.store import FileStore
 from zdd_agent.adapters.supervisor import Systemd, passed_listener
+from zdd_agent.api.access import Policy, numbers
+from zdd_agent.api.routes import Api, error_response
+from zdd_agent.api.transport import Transport
 from zdd_agent.config import Access, Settings, load
+from zdd_agent.decide.drain import Rules
+from zdd_agent.engine.doctor import Doctor
+from zdd_agent.engine.effects import Acts, Pace
+from zdd_agent.engine.ledger import Ledger, Timeouts
+from zdd_agent.engine.observer import Observer
+from zdd_agent.engine.runner import Runner
+from zdd_agent.engine.sampler import Lookout
+from zdd_agent.engine.status import Reporter
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
-from zdd_agent.failpoints import watched
-from zdd_agent.operation.acts import Acts, Pace
-from zdd_agent.operation.doctor import Doctor
-from zdd_agent.operation.drain import Rules
-from zdd_agent.operation.ledger import Ledger, Timeouts
-from zdd_agent.operation.lookout import Lookout
-from zdd_agent.operation.observer import Observer
-from zdd_agent.operation.runner import Runner
-from zdd_agent.operation.status import Reporter
-from zdd_agent.server import Api, error_response
-from zdd_agent.transport import Transport
 
 log = logging.getLogger("zdd_agent")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import Protocol
 
-from zdd_agent.connections import Sample
-from zdd_agent.model import ProbeResult, Record
-from zdd_agent.targets import Identity, Target, TargetGroup, TargetHealth
+from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
+from zdd_agent.model.kernel import Sample
+from zdd_agent.model.operation import ProbeResult, Record
 
 
 class Metadata(Protocol):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from zdd_lab.faults import BadFaultError, Fault, FaultKind
+from zdd_lab.model.faults import BadFaultError, Fault, FaultKind
 
 if TYPE_CHECKING:
-    from zdd_lab.host import Host
+    from zdd_lab.hosts.host import Host
     from zdd_lab.lab import Lab
 
 Body = dict[str, Any]

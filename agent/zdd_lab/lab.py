@@ -14,21 +14,22 @@ from typing import Any, Self
 import boto3
 from aiohttp import web
 
-from zdd_lab import control, leash
-from zdd_lab.account import ZONES, Front, Premises, create_front, create_instance, create_premises, find_instances
-from zdd_lab.elb import Elb
-from zdd_lab.endpoint import Client, Endpoint
-from zdd_lab.faults import FaultTable
-from zdd_lab.host import Host
-from zdd_lab.iam import Policy
-from zdd_lab.identity import Identity
-from zdd_lab.moto_child import MotoChild
-from zdd_lab.plane import Plane
-from zdd_lab.profile import FAST, Profile
-from zdd_lab.registration import TargetSpec
-from zdd_lab.serving import serve
-from zdd_lab.topology import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
-from zdd_lab.world import NodePlace
+from zdd_lab import control
+from zdd_lab.aws.account import ZONES, Front, Premises, create_front, create_instance, create_premises, find_instances
+from zdd_lab.aws.endpoint import Client, Endpoint
+from zdd_lab.aws.identity import Identity
+from zdd_lab.aws.moto_child import MotoChild
+from zdd_lab.aws.topology import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
+from zdd_lab.balancer.plane import Plane
+from zdd_lab.hosts.host import Host
+from zdd_lab.model.elb import Elb
+from zdd_lab.model.faults import FaultTable
+from zdd_lab.model.iam import Policy
+from zdd_lab.model.profile import FAST, Profile
+from zdd_lab.model.registration import TargetSpec
+from zdd_lab.model.world import NodePlace
+from zdd_lab.processes import leash
+from zdd_lab.processes.serving import serve
 
 ENDPOINT_PORT = 4566
 CONTROL_PORT = 4567
@@ -53,7 +54,7 @@ class Lab:
         agents: spawn `zdd-agent serve` on each host.
         seed: of the lags, so that a run can be repeated.
         wait_healthy: on entry, wait until every host is healthy in the target group `web`.
-        app_arguments: further arguments of every app (`python -m zdd_lab.app --help`).
+        app_arguments: further arguments of every app (`python -m zdd_lab.hosts.app --help`).
         make_host: builds the hosts; hosts that live elsewhere, in network namespaces of their own, need not be on
             loopback.
     """

@@ -15,8 +15,8 @@ import yaml
 
 from ansible_rig import COLLECTION, Ansible, until_phase
 from rollout import agent, posture
-from zdd_agent.arguments import _CHECKS, _UNTIL
-from zdd_agent.client import DEFAULT_SOCKET
+from zdd_agent.cli.arguments import _CHECKS, _UNTIL
+from zdd_agent.cli.client import DEFAULT_SOCKET
 from zdd_agent.errors import BY_WIRE
 from zdd_lab.threaded import ThreadedLab
 

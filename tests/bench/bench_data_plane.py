@@ -20,9 +20,9 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "agent"))
 
-from zdd_lab.node import Node
-from zdd_lab.records import read_records
-from zdd_lab.types import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.balancer.node import Node
+from zdd_lab.model.types import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.traffic.records import read_records
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -47,7 +47,7 @@ async def measure(rate: float, seconds: float, slow_share: float) -> None:
     hosts = {f"h{n}": f"{prefix}.{10 + n}" for n in (1, 2)}
     apps = {
         name: await start(
-            "zdd_lab.app", "--host", address, "--name", name, "--version", "v1", "--slow-share", str(slow_share)
+            "zdd_lab.hosts.app", "--host", address, "--name", name, "--version", "v1", "--slow-share", str(slow_share)
         )
         for name, address in hosts.items()
     }
@@ -73,7 +73,7 @@ async def measure(rate: float, seconds: float, slow_share: float) -> None:
         with tempfile.TemporaryDirectory() as folder:
             urls = [word for node in nodes for word in ("--url", f"http://{node.address}:8080/")]
             asked = ("--rate", str(rate), "--min-requests", str(int(rate * seconds)), "--out", f"{folder}/load.tsv")
-            load = await start("zdd_lab.load", *urls, *asked, piped=True)
+            load = await start("zdd_lab.traffic.load", *urls, *asked, piped=True)
             try:
                 output, _ = await load.communicate()
             except asyncio.CancelledError:

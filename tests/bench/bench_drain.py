@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import reporting
 
 from lab.drain_rig import BIN, cpu_seconds, elb_calls, load, run
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.profile import ALB
+from zdd_lab.model.profile import ALB
 
 RATE = 250.0  # requests a second, as in the demo
 APP = ("--slow-share", "0.03", "--slow-max", "2.0", "--start-seconds", "1.0")

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import reporting
 
 from lab.drain_rig import LettingGo, Load, elb_calls, leave, load, operate, through
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
-from zdd_lab.profile import ALB
+from zdd_lab.model.profile import ALB
 
 RATE = 250.0  # requests a second, as in the demo
 SLOW = ("--slow-share", "0.03", "--slow-max", "2.0")

@@ -15,7 +15,7 @@ import yaml
 
 from lab.conftest import free_prefix
 from rollout import APP, PROFILE, TOP, environment, load, posture, reset, set_health, versions
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.threaded import ThreadedLab
 
 PACKAGING = TOP / "packaging"

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_lab import control, leash
-from zdd_lab.host import Host
+from zdd_lab import control
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.profile import FAST
-from zdd_lab.records import Record, read_records
+from zdd_lab.model.profile import FAST
+from zdd_lab.processes import leash
 from zdd_lab.threaded import ThreadedLab
+from zdd_lab.traffic.records import Record, read_records
 
 SOAK = bool(os.environ.get("ZDD_SOAK"))
 REPORTS = Path(__file__).resolve().parents[2] / "build" / "faults"
@@ -370,7 +371,7 @@ def load(built: Site, file: Path) -> Iterator[None]:
     """An open-loop load while it lasts; it ends when the last answer is in."""
 
     async def begin() -> asyncio.subprocess.Process:
-        words = ["-m", "zdd_lab.load", "--rate", str(_RATE), "--out", str(file), "--until-stdin-closes"]
+        words = ["-m", "zdd_lab.traffic.load", "--rate", str(_RATE), "--out", str(file), "--until-stdin-closes"]
         for url in built.lab.urls:
             words += ["--url", url, "--url", url.replace(str(APP_PORT), str(SECOND_PORT))]
         return await asyncio.create_subprocess_exec(

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_agent.access import Level
-from zdd_agent.server import ROUTES, Route
-from zdd_lab.host import Host
-from zdd_lab.leash import bare_environment
+from zdd_agent.api.access import Level
+from zdd_agent.api.routes import ROUTES, Route
+from zdd_lab.hosts.host import Host
+from zdd_lab.processes.leash import bare_environment
 from zdd_lab.threaded import ThreadedLab
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
@@ -33,7 +33,10 @@ reader_groups = ["{READERS}"]
 # Becomes somebody else once everything is imported: another user may not read this one's Python.
 _AS_SOMEBODY = """
 import os, sys, json, socket, locale, encodings.idna
-from zdd_agent import cli, client, progress, arguments
+from zdd_agent.cli import commands
+from zdd_agent.cli import client
+from zdd_agent.cli import progress_line
+from zdd_agent.cli import arguments
 arguments.parser().parse_args(["status"])
 uid, groups, words = int(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 os.setgroups(groups); os.setgid(uid); os.setuid(uid)

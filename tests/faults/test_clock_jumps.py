@@ -11,7 +11,7 @@ import pytest
 from fakes import arn, group
 from faults.rig import Row, write_rows
 from host import Host, succeeded
-from zdd_agent.model import Outcome, Phase, Posture, Verb
+from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
 
 HOUR = 3600.0
 DRAIN = (Phase.GUARDING, Phase.DEREGISTERING, Phase.DRAINING)

@@ -21,7 +21,7 @@ import pytest
 
 from faults.rig import PATIENCE, SOAK, Row, Site, Subject, Told, failures, load, selected, site, until, write_rows
 from zdd_agent.errors import exit_code
-from zdd_lab.faults import Fault, FaultKind
+from zdd_lab.model.faults import Fault, FaultKind
 
 SUBJECTS = 14
 # The phases of a drain, each with one of a rejoin: a run goes through both.

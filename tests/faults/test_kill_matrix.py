@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from faults.rig import SOAK, Row, Site, Subject, failures, load, selected, site, until, write_rows
-from zdd_agent.failpoints import VARIABLE
-from zdd_lab.faults import Fault, FaultKind
+from zdd_agent.adapters.failpoints import VARIABLE
+from zdd_lab.model.faults import Fault, FaultKind
 
 SUBJECTS = 8
 DRAIN_CALLS = ("store.read", "store.write", "aws.groups_in_vpc", "aws.health", "aws.with_attributes", "aws.deregister")

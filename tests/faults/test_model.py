@@ -24,8 +24,8 @@ from fakes import FakeAws, FakeClock, FakeStore, arn, group
 from faults.rig import SOAK, Row, write_rows
 from host import Host
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Check, Operation, Outcome, Phase, Posture, Record, Verb
-from zdd_agent.targets import Floor, Identity, State
+from zdd_agent.model.aws import Floor, Identity, State
+from zdd_agent.model.operation import Check, Operation, Outcome, Phase, Posture, Record, Verb
 
 STEPS = 1_000_000 if SOAK else 10_000
 _STEPS_AN_EXAMPLE = 100

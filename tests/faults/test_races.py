@@ -8,8 +8,8 @@ import pytest
 
 from fakes import FakeAws, FakeClock, group
 from host import Host
-from zdd_agent.model import Phase, Verb
-from zdd_agent.targets import Floor, Identity
+from zdd_agent.model.aws import Floor, Identity
+from zdd_agent.model.operation import Phase, Verb
 
 
 class Killed(BaseException):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
 from zdd_lab.threaded import ThreadedLab
 
 # An NLB's lags are 12 s and more even on the fast profile; the true ones are tested against the model.

@@ -9,8 +9,8 @@ from typing import Any
 
 import uvloop
 
-from zdd_lab.node import Node
-from zdd_lab.types import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.balancer.node import Node
+from zdd_lab.model.types import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
 
 GROUP = "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/web/1"
 PORT = 8080

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zdd_agent.client import Client
-from zdd_lab import leash
-from zdd_lab.host import Host
+from zdd_agent.cli.client import Client
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.records import Record, read_records
+from zdd_lab.processes import leash
 from zdd_lab.threaded import ThreadedLab
+from zdd_lab.traffic.records import Record, read_records
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ async def load(lab: Lab, rate: float, name: str = "load") -> AsyncIterator[Load]
     """Load both zones; on exit what is in flight finishes."""
     kept = Load(lab.folder / f"{name}.tsv")
     kept.file.touch()
-    words = ["-m", "zdd_lab.load", "--rate", f"{rate:g}", "--out", str(kept.file), "--until-stdin-closes"]
+    words = ["-m", "zdd_lab.traffic.load", "--rate", f"{rate:g}", "--out", str(kept.file), "--until-stdin-closes"]
     for url in lab.urls:
         words += ["--url", url]
     pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL

@@ -2,13 +2,13 @@
 
 import random
 
-from zdd_lab.elb import Elb
-from zdd_lab.health_picture import Picture
-from zdd_lab.profile import ALB, Profile
-from zdd_lab.registration import TargetSpec
-from zdd_lab.schedule import Command
-from zdd_lab.types import HealthCheck, NodeHealth
-from zdd_lab.world import Group, Instance, Listener, LoadBalancer, NodePlace, Topology
+from zdd_lab.model.elb import Elb
+from zdd_lab.model.health_picture import Picture
+from zdd_lab.model.profile import ALB, Profile
+from zdd_lab.model.registration import TargetSpec
+from zdd_lab.model.schedule import Command
+from zdd_lab.model.types import HealthCheck, NodeHealth
+from zdd_lab.model.world import Group, Instance, Listener, LoadBalancer, NodePlace, Topology
 
 WEB = "arn:group/web"  # instance targets, port 80, behind an ALB
 IPS = "arn:group/ips"  # ip targets, port 80, behind an ALB

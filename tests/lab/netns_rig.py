@@ -15,9 +15,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from lab.drain_rig import until_so
-from zdd_lab import leash
-from zdd_lab.host import IMDS_PORT, Host
+from zdd_lab.hosts.host import IMDS_PORT, Host
 from zdd_lab.lab import ENDPOINT_PORT, Lab
+from zdd_lab.processes import leash
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>

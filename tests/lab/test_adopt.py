@@ -4,7 +4,7 @@ import json
 
 from lab.conftest import SHORT, free_prefix
 from rollout import agent, posture
-from zdd_lab.iam import Policy
+from zdd_lab.model.iam import Policy
 from zdd_lab.threaded import ThreadedLab
 
 READ_ONLY = {"Effect": "Allow", "Action": "elasticloadbalancing:Describe*", "Resource": "*"}

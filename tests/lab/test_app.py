@@ -20,7 +20,7 @@ AGENT = str(Path(__file__).parents[2] / "agent")
 async def app(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A running app, and its address."""
     address = f"127.{random.randint(20, 99)}.{random.randint(1, 250)}.11"
-    arguments = ["-m", "zdd_lab.app", "--host", address, "--name", "h1", "--version", "v2", *options]
+    arguments = ["-m", "zdd_lab.hosts.app", "--host", address, "--name", "h1", "--version", "v2", *options]
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env={**os.environ, "PYTHONPATH": AGENT})
     try:
         yield process, address

@@ -1,7 +1,7 @@
 """aws-facts.md, "Throttling": the API's budget is shared by the whole account."""
 
-from zdd_lab.budget import Budgets
-from zdd_lab.profile import ALB
+from zdd_lab.model.budget import Budgets
+from zdd_lab.model.profile import ALB
 
 
 def spend(budgets: Budgets, action: str, calls: int, at: float, region: str = "us-east-1") -> int:

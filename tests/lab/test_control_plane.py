@@ -10,9 +10,9 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from zdd_lab.iam import Policy
+from zdd_lab.aws.topology import CLIENT_CONFIG, REGION
+from zdd_lab.model.iam import Policy
 from zdd_lab.threaded import ThreadedLab
-from zdd_lab.topology import CLIENT_CONFIG, REGION
 
 _PORT = 8088  # of a listener of this file's own
 

@@ -10,9 +10,9 @@ import pytest
 
 from lab.conftest import free_prefix
 from lab.drain_rig import FLOOR, Case, Street, by_proof, seen_leaving
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
 from zdd_lab.threaded import ThreadedLab
 
 INTERVAL = 5.0  # s, the shortest that the API takes

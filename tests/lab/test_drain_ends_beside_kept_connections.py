@@ -14,9 +14,9 @@ import pytest
 
 from lab.conftest import free_prefix
 from lab.drain_rig import FLOOR, Case, Street, by_proof, elb_calls, operate, seen_leaving, until_so
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
 from zdd_lab.threaded import ThreadedLab
 
 PROFILE = replace(FAST, closes_idle_on_let_go=False, reregister_draining_ip=False)

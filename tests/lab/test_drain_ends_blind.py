@@ -13,10 +13,10 @@ import pytest
 from lab.conftest import free_prefix
 from lab.drain_rig import FLOOR, SETTINGS, Case, LettingGo, Street, leave, listens_now, until_so
 from lab.netns_rig import may_make_namespaces, namespace, start_agent
-from zdd_lab import leash
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
+from zdd_lab.processes import leash
 from zdd_lab.threaded import ThreadedLab
 
 INTERVAL = 5.0  # s, the shortest that the API takes; how long the sensor waits for traffic
@@ -44,7 +44,7 @@ async def no_listener_on_a_port(lab: Lab, host: Host, until: str) -> None:
 async def no_traffic_to_a_port(lab: Lab, host: Host, until: str) -> None:
     """A group of an idle service, whose health checks go to another port."""
     address = host.identity.address
-    argv = [sys.executable, "-m", "zdd_lab.app", "--host", address, "--port", str(OTHER_PORT + 1)]
+    argv = [sys.executable, "-m", "zdd_lab.hosts.app", "--host", address, "--port", str(OTHER_PORT + 1)]
     log = host.folder / "second.log"
     second = leash.spawn([*argv, "--name", host.name, "--version", "v1"], leash.bare_environment(), log)
     try:

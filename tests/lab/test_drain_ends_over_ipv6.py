@@ -14,10 +14,10 @@ import pytest
 from lab.conftest import free_prefix
 from lab.drain_rig import SETTINGS, LettingGo, by_proof, keep_asking, operate, until_so
 from lab.netns_rig import Namespace, may_make_namespaces, namespace, start_agent
-from zdd_lab import leash
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
+from zdd_lab.processes import leash
 from zdd_lab.threaded import ThreadedLab
 
 LISTENER = 8090
@@ -68,7 +68,18 @@ def _cable(made: Namespace, net: str) -> None:
 
 
 def _start_app(made: Namespace, host: Host, address: str) -> Any:
-    words = ["-m", "zdd_lab.app", "--host", address, "--port", str(APP_PORT), "--name", host.name, "--version", "v1"]
+    words = [
+        "-m",
+        "zdd_lab.hosts.app",
+        "--host",
+        address,
+        "--port",
+        str(APP_PORT),
+        "--name",
+        host.name,
+        "--version",
+        "v1",
+    ]
     return leash.spawn(made.argv(sys.executable, *words), leash.bare_environment(), host.folder / "six.log")
 
 

@@ -27,10 +27,10 @@ from lab.drain_rig import (
     through,
     until_so,
 )
-from zdd_lab import leash
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
+from zdd_lab.processes import leash
 from zdd_lab.threaded import ThreadedLab
 
 DELAY = FAST.deregistration_delay
@@ -152,8 +152,8 @@ async def _start_mapped_app(lab: Lab, host: Host) -> None:
 
 _MAPPED_APP = """
 import asyncio, socket, sys
-from zdd_lab.app import App
-from zdd_lab.http1_server import ServerConnection
+from zdd_lab.hosts.app import App
+from zdd_lab.http1.server import ServerConnection
 
 async def main(address, port, name):
     app, connections = App(name, "v1", 0.0, 0.0), set()

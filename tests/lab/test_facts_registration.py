@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lab.model_rig import ADDRESS, FAILS, HOST, IPS, LONE, TCP, WEB, Scene
-from zdd_lab.aws_error import AwsError
-from zdd_lab.profile import ALB
+from zdd_lab.model.aws_error import AwsError
+from zdd_lab.model.profile import ALB
 
 
 def test_a_target_is_named_by_group_id_and_port():

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lab.model_rig import ADDRESS, FAILS, HOST, IPS, LONE, PASSES, TCP, ZONE_A, ZONE_C, Scene
-from zdd_lab.aws_error import AwsError
-from zdd_lab.profile import ALB, FAST
-from zdd_lab.types import HealthCheck, NodeHealth
+from zdd_lab.model.aws_error import AwsError
+from zdd_lab.model.profile import ALB, FAST
+from zdd_lab.model.types import HealthCheck, NodeHealth
 
 
 def test_a_new_target_is_initial_first_for_its_registration_then_for_its_first_checks():

@@ -10,8 +10,8 @@ import requests
 from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from zdd_lab.faults import BadFaultError, Fault, FaultKind, FaultTable
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
+from zdd_lab.model.faults import BadFaultError, Fault, FaultKind, FaultTable
 from zdd_lab.threaded import ThreadedLab
 
 

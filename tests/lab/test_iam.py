@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from zdd_lab.iam import BadPolicyError, Policy, Verdict
+from zdd_lab.model.iam import BadPolicyError, Policy, Verdict
 
 GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef"
 SIBLING = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web2/0123456789abcdef"

@@ -10,10 +10,10 @@ import pytest
 from botocore.utils import InstanceMetadataFetcher
 
 from lab.conftest import free_prefix
-from zdd_lab.faults import Fault, FaultKind, FaultTable
-from zdd_lab.identity import Identity
-from zdd_lab.imds import Imds
-from zdd_lab.serving import serve
+from zdd_lab.aws.identity import Identity
+from zdd_lab.hosts.imds import Imds
+from zdd_lab.model.faults import Fault, FaultKind, FaultTable
+from zdd_lab.processes.serving import serve
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 TOKEN = "X-aws-ec2-metadata-token"

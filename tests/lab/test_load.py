@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lab.data_plane_rig import PORT, FakeTarget, Message, Rig, rig, run, until, whole
-from zdd_lab.records import Record, parse_line, read_records, summarize
+from zdd_lab.traffic.records import Record, parse_line, read_records, summarize
 
 AGENT = str(Path(__file__).parents[2] / "agent")
 
@@ -35,7 +35,7 @@ async def load(lab: Rig, out: Path, *options: str) -> Load:
     url = f"http://{lab.node.address}:{PORT}/"
     return Load(
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "zdd_lab.load", "--url", url, "--out", str(out)),
+            *(sys.executable, "-m", "zdd_lab.traffic.load", "--url", url, "--out", str(out)),
             *("--max-duration", "8", *options),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

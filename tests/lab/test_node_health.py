@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lab.data_plane_rig import CHECK, rig, run, until
-from zdd_lab.health import matches
-from zdd_lab.types import NodeHealth
+from zdd_lab.balancer.health_checks import matches
+from zdd_lab.model.types import NodeHealth
 
 
 def test_a_new_target_gets_nothing_before_its_first_passing_check() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 
 from lab.data_plane_rig import PORT, Message, read_chunk, read_head, rig, run, until, whole
-from zdd_lab.types import Backend
+from zdd_lab.model.types import Backend
 
 BLOCK = b"x" * 65536
 

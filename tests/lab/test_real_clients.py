@@ -14,7 +14,7 @@ import requests
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.threaded import ThreadedLab
 
 AWS = Path(sys.executable).with_name("aws")

@@ -30,7 +30,8 @@ APP_UNIT = """[Unit]
 Description=The app under load
 [Service]
 Environment=PYTHONPATH=/opt/lab
-ExecStart=/usr/bin/python3 -m zdd_lab.app --host {address} --port 8080 --name {name} --version v1 --start-seconds 1
+ExecStart=/usr/bin/python3 -m zdd_lab.hosts.app --host {address} --port 8080 --name {name} \\
+  --version v1 --start-seconds 1
 [Install]
 WantedBy=multi-user.target
 """
@@ -60,7 +61,7 @@ class Host:
 
     def __init__(self, tag: str, number: int, layers: list[Path], folder: Path) -> None:
         self.name, self.namespace = f"h{number}", f"{tag}-h{number}"
-        self.address = f"{PREFIX}.{(10 if number % 2 else 138) + number}"  # as zdd_lab.account places instances
+        self.address = f"{PREFIX}.{(10 if number % 2 else 138) + number}"  # as zdd_lab.aws.account places instances
         self.root = folder / self.name / "root"
         self._layers, self._folder = layers, folder / self.name
         self._groups = [g / self.namespace for g in (_CGROUPS / "systemd", _CGROUPS / "unified") if g.is_dir()]
@@ -264,7 +265,7 @@ class Site:
         """A load for the time of the block; afterwards the mapping holds `requests` and `failed`."""
         out = self.folder / f"load-{time.monotonic_ns()}.tsv"
         urls = [word for url in self.state()["urls"] for word in ("--url", url)]
-        argv = [*self.on_bridge(), sys.executable, "-m", "zdd_lab.load", "--rate", str(rate), "--out", str(out)]
+        argv = [*self.on_bridge(), sys.executable, "-m", "zdd_lab.traffic.load", "--rate", str(rate), "--out", str(out)]
         load = subprocess.Popen(
             [*argv, "--until-stdin-closes", *urls],
             stdin=subprocess.PIPE,
@@ -281,7 +282,7 @@ class Site:
             load.stdin.close()
             if load.wait(60) != 0:
                 raise Failed("the load generator failed")
-        from zdd_lab.records import read_records, summarize  # noqa: PLC0415  the lab's, on the path by now
+        from zdd_lab.traffic.records import read_records, summarize  # noqa: PLC0415  the lab's, on the path by now
 
         summary = summarize(list(read_records(out)))
         result.update(requests=summary["requests"], failed=summary["failed"])

@@ -17,9 +17,9 @@ from pathlib import Path
 from aiohttp import web
 from netns import inside
 
-from zdd_lab.host import Host
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
-from zdd_lab.profile import FAST
+from zdd_lab.model.profile import FAST
 
 METADATA = ("169.254.169.254", 80)
 

@@ -15,9 +15,9 @@ import pytest
 from lab.conftest import SHORT, free_prefix
 from terraform.workspace import Workspace, needs_terraform
 from zdd_lab import control
-from zdd_lab.host import Host
-from zdd_lab.iam import Policy, Verdict
+from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT
+from zdd_lab.model.iam import Policy, Verdict
 from zdd_lab.threaded import ThreadedLab
 
 pytestmark = needs_terraform

@@ -13,11 +13,12 @@ import pytest
 
 from lab.conftest import free_prefix
 from terraform.workspace import needs_terraform
-from zdd_lab.leash import bare_environment
+from zdd_lab.processes.leash import bare_environment
 
 
 def story(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "zdd_lab.story", "--prefix", free_prefix(), "--out", str(folder)]
+    script = Path(__file__).resolve().parents[2] / "scripts" / "story.py"
+    argv = [sys.executable, str(script), "--prefix", free_prefix(), "--out", str(folder)]
     return subprocess.run(
         argv, env=bare_environment() | env, cwd=folder.parent, capture_output=True, text=True, timeout=400, check=False
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from terraform.workspace import Workspace, needs_terraform
-from zdd_lab import leash
+from zdd_lab.processes import leash
 
 pytestmark = needs_terraform
 GROUP = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/web/0123456789abcdef"

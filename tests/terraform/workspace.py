@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from zdd_lab import leash
 from zdd_lab.story import find_mirror
+
+from zdd_lab.processes import leash
 
 MODULE = Path(__file__).parents[2] / "terraform"
 _NOBODY = "http://127.0.0.1:9"  # no call is meant to get anywhere

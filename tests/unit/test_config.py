@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from zdd_agent.config import Settings, load
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.targets import BalancerKind, Floor
+from zdd_agent.model.aws import BalancerKind, Floor
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 
 from metadata import metadata_service
 from wire import PATIENCE, Caller
-from zdd_agent.client import Client
+from zdd_agent.cli.client import Client
 
 # A signal that never comes back from its handler, or an agent that waits for ever, ends the test after so long.
 GIVE_UP_SECONDS = 20

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zdd_agent.adapters.aws import mapped
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.targets import BalancerKind, HealthCheck, State, Target, TargetGroup, TargetHealth
+from zdd_agent.model.aws import BalancerKind, HealthCheck, State, Target, TargetGroup, TargetHealth
 
 if TYPE_CHECKING:
     from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client

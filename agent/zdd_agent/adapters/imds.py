@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.targets import Identity
+from zdd_agent.model.aws import Identity
 
 if TYPE_CHECKING:
     import requests

@@ -9,9 +9,9 @@ from __future__ import annotations
 import socket
 import time
 
-from zdd_agent.model import ProbeResult
+from zdd_agent.model.aws import Target, TargetGroup
+from zdd_agent.model.operation import ProbeResult
 from zdd_agent.ports import Metadata
-from zdd_agent.targets import Target, TargetGroup
 
 # Seconds that one probe may take, whatever the group allows (up to 120): the loop must be back for the watchdog.
 LIMIT_SECONDS = 40.0

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Callable
 
 from zdd_agent.adapters import sock_diag
-from zdd_agent.connections import Connection, Sample
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.kernel import Connection, Sample
 
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1

@@ -16,7 +16,7 @@ from enum import Enum
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from zdd_agent.connections import Connection
+from zdd_agent.model.kernel import Connection
 
 NETLINK_SOCK_DIAG = 4
 # The multicast groups on which the kernel tells of each TCP socket that ends (<linux/sock_diag.h>, since Linux 4.2).

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model import Record
+from zdd_agent.model.operation import Record
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""HTTP over the Unix socket: who may call, which routes there are, what they answer."""

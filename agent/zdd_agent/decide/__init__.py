@@ -1,0 +1,1 @@
+"""Pure decisions: what an operation does next, from the record and the evidence."""

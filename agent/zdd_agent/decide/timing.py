@@ -1,0 +1,58 @@
+"""Pure: how long things take at AWS, from the target groups' own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zdd_agent.model.aws import BalancerKind, Membership, Target, TargetGroup
+
+# Seconds from a registration to the balancer's first health check. ALB: "up to 30 seconds",
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html
+# NLB: 120-300 s reported by many (aws-load-balancer-controller issue 1834 and others); GWLB like NLB.
+FIRST_CHECK_SECONDS = {
+    BalancerKind.APPLICATION: 30.0,
+    BalancerKind.NETWORK: 300.0,
+    BalancerKind.GATEWAY: 300.0,
+}
+# Seconds added to every derived timeout: slow API calls, a retry, a poll that just missed the change.
+MARGIN_SECONDS = 60.0
+# Seconds that finding the membership may take before the derived timeout is known.
+DISCOVERY_SECONDS = 120.0
+# Seconds after the deregistration delay before the first poll: the API's clock and ours differ a little.
+SETTLE_SECONDS = 1.0
+
+
+def longest_floor(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
+    """Seconds behind a deregistration in which new work may come; none for groups that are on no load balancer."""
+    return max((floor_seconds[g.kind] for g in membership.groups if g.balancers), default=0.0)
+
+
+def drain_timeout(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
+    """Seconds after which a drain should have ended: the longest deregistration delay, or floor, and a margin."""
+    delay = max((g.deregistration_delay for g in membership.groups), default=0.0)
+    return max(delay, longest_floor(membership, floor_seconds)) + MARGIN_SECONDS
+
+
+def until_checked(membership: Membership) -> float:
+    """Seconds after a registration by which every node should have checked every target once."""
+    return max(FIRST_CHECK_SECONDS[g.kind] + g.health_check.interval for g in membership.groups)
+
+
+def rejoin_timeout(membership: Membership) -> float:
+    """Seconds after which a rejoin should have ended: the app's start, the lag, the checks, and a margin."""
+    return max((_until_healthy(g) for g in membership.groups), default=0.0) + MARGIN_SECONDS
+
+
+def _until_healthy(group: TargetGroup) -> float:
+    check = group.health_check
+    return FIRST_CHECK_SECONDS[group.kind] + (check.interval + check.timeout) * check.healthy_threshold
+
+
+def first_change(membership: Membership, pending: tuple[Target, ...], accepted_at: float) -> float:
+    """The moment before which no pending target can leave `draining`.
+
+    With nothing in flight the API still shows `draining` until the whole deregistration delay has passed:
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html
+    """
+    shortest = min(membership.group(target.group).deregistration_delay for target in pending)
+    return accepted_at + shortest + SETTLE_SECONDS

@@ -1,0 +1,1 @@
+"""Pure: what samples of the app's connections prove."""

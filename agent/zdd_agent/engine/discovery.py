@@ -1,0 +1,67 @@
+"""Which targets are this host: found through the ports, decided by pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth
+from zdd_agent.ports import LoadBalancing
+
+# Finding the membership costs one DescribeTargetHealth a group, of a budget of about 10 a second that the whole
+# account shares (aws-facts: throttling).
+SCAN_LIMIT = 25
+
+
+def find(
+    aws: LoadBalancing, identity: Identity, names: Sequence[str]
+) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
+    """This host's membership, the groups that were asked, and the health of all their targets.
+
+    Args:
+        aws: Elastic Load Balancing.
+        identity: who this host is.
+        names: `target_groups` of the settings; empty to search the VPC.
+
+    Raises:
+        AgentError: CONFIGURATION when the VPC has more than SCAN_LIMIT groups and none is named.
+    """
+    groups = aws.named_groups(names) if names else _in_vpc(aws, identity)
+    mine: list[Target] = []
+    population: list[TargetHealth] = []
+    holding: list[TargetGroup] = []
+    for group in groups:
+        health = aws.health(group.arn)
+        targets = own_targets(identity, group, health)
+        if targets:
+            holding.append(aws.with_attributes(group))
+            mine.extend(targets)
+            population.extend(health)
+    return Membership(tuple(holding), tuple(mine)), tuple(groups), tuple(population)
+
+
+def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:
+    """The targets of the group that are this host, on every port."""
+    own = {identity.instance_id} if group.target_type == "instance" else set(identity.addresses)
+    return tuple(h.target for h in health if h.target.id in own)
+
+
+def named_targets(identity: Identity, groups: Sequence[TargetGroup]) -> tuple[Target, ...]:
+    """One target a group, on the group's own port: for a host that never was in them."""
+    return tuple(
+        Target(g.arn, identity.instance_id if g.target_type == "instance" else identity.addresses[0], g.port)
+        for g in groups
+    )
+
+
+def _in_vpc(aws: LoadBalancing, identity: Identity) -> tuple[TargetGroup, ...]:
+    groups = tuple(g for g in aws.groups_in_vpc(identity.vpc_id) if g.target_type in ("instance", "ip"))
+    if len(groups) > SCAN_LIMIT:
+        raise AgentError(
+            Kind.CONFIGURATION,
+            f"cannot find this host's target groups: {identity.vpc_id} has {len(groups)} of them, "
+            f"and asking more than {SCAN_LIMIT} would eat the account's API budget",
+            hint="set `target_groups` in /etc/zdd-agent/config.toml to this host's groups",
+            value="target_groups",
+        )
+    return groups

@@ -1,0 +1,130 @@
+"""Would a drain work here? Each thing that it needs, looked at without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from zdd_agent.decide import drain
+from zdd_agent.engine.observer import Observer
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.aws import Floor, Identity, Membership, Target, TargetGroup
+from zdd_agent.model.operation import Observation, Verb
+from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober
+
+# Seconds by which this host's clock may differ from AWS's. Signatures fail at 300 s:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+SKEW_SECONDS = 60.0
+
+# A check answers what is well, or raises AgentError with what to do.
+Check = Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, whether it is well, what was found, and what to do."""
+
+    name: str
+    ok: bool
+    said: str
+    hint: str = ""
+
+
+class Doctor:
+    """Looks at everything once.
+
+    Args:
+        local: the checks of this machine, by name: the socket, the state file, the disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        aws: LoadBalancing,
+        metadata: Metadata,
+        prober: Prober,
+        clock: Clock,
+        floor: Floor,
+        local: Sequence[tuple[str, Check]],
+    ) -> None:
+        self._observer = observer
+        self._aws = aws
+        self._metadata = metadata
+        self._prober = prober
+        self._clock = clock
+        self._floor = floor
+        self._local = tuple(local)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """Every finding, in the order of a reader who mends one after another."""
+        return (*(_found(name, check) for name, check in self._local), *self._outside())
+
+    def _outside(self) -> Iterator[Finding]:
+        yield (imds := _found("instance metadata", lambda: _describe(self._metadata.identity())))
+        if not imds.ok:
+            return
+        yield _found("role", self._metadata.role)
+        identity = self._metadata.identity()
+        found: list[tuple[Membership, Observation]] = []
+
+        def groups() -> str:
+            found.append(self._observer.discover(Verb.REJOIN, None, self._clock.now(), 0.0))
+            return self._groups(found[0][0])
+
+        yield _found("target groups", groups)
+        yield _found("clock", self._skew)
+        if found:
+            yield from self._membership(identity, *found[0])
+
+    def _membership(self, identity: Identity, membership: Membership, seen: Observation) -> Iterator[Finding]:
+        for group in membership.groups:
+            yield _found(f"permissions for {group.name}", partial(self._permissions, group, membership, identity))
+        for target in membership.targets:
+            result = self._prober.check(membership.group(target.group), target)
+            hint = "" if result.passed else "start the app, or mend the group's health check"
+            yield Finding(f"app for {target}", result.passed, result.said, hint)
+        refused = drain.refusal(membership, seen, self._floor, ())
+        yield Finding(
+            "guard",
+            refused is None,
+            refused.message if refused else "a drain would be let go now",
+            refused.hint if refused else "",
+        )
+
+    def _groups(self, membership: Membership) -> str:
+        if not membership.targets:
+            raise AgentError(
+                Kind.NO_MEMBERSHIP,
+                "no target group holds this host",
+                hint="register it once, or set `target_groups` in /etc/zdd-agent/config.toml",
+            )
+        return ", ".join(map(str, membership.targets))
+
+    def _permissions(self, group: TargetGroup, membership: Membership, identity: Identity) -> str:
+        taken = {t.port for t in membership.targets if t.group == group.arn}
+        free = next(port for port in range(1, 65536) if port not in taken)
+        own = identity.instance_id if group.target_type == "instance" else identity.addresses[0]
+        self._aws.may_change(group, Target(group.arn, own, free))
+        return "RegisterTargets and DeregisterTargets are allowed"
+
+    def _skew(self) -> str:
+        skew = self._aws.clock_skew()
+        if skew is None:
+            raise AgentError(Kind.FAILED, "AWS has not answered yet, so the clocks cannot be compared")
+        if abs(skew) > SKEW_SECONDS:
+            said = f"this host's clock differs from AWS's by {skew:.0f} s"
+            raise AgentError(Kind.FAILED, said, hint="start chrony or systemd-timesyncd")
+        return f"within {max(abs(skew), 1):.0f} s of AWS's"
+
+
+def _describe(identity: Identity) -> str:
+    return f"{identity.instance_id} in {identity.zone}, {identity.vpc_id}"
+
+
+def _found(name: str, check: Check) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except AgentError as error:
+        return Finding(name, False, error.message, error.hint)

@@ -1,0 +1,153 @@
+"""Where the host stands, for whoever asks; and what an operation would do, without doing it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from zdd_agent.decide import drain
+from zdd_agent.engine.observer import Observer
+from zdd_agent.errors import AgentError
+from zdd_agent.model.aws import Floor, Identity, Membership, State, Target
+from zdd_agent.model.operation import Check, Failure, Observation, Posture, Record, Verb
+from zdd_agent.ports import Clock, Metadata
+
+# Seconds that a caller waits for another one's question to AWS: an answer takes well under one.
+PATIENCE_SECONDS = 2.0
+# Seconds for which a membership found for `status` is believed; a drain always finds it afresh.
+MEMBERSHIP_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `status` shows. `warnings` are whole sentences."""
+
+    posture: Posture
+    identity: Identity | None
+    membership: Membership
+    seen: Observation | None
+    record: Record
+    now: float
+    warnings: tuple[str, ...]
+
+    @property
+    def out_since(self) -> float | None:
+        """None while every target is healthy: a drain that was ended before it deregistered took nobody out."""
+        return None if self.posture is Posture.IN_SERVICE else self.record.out_since
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an operation would register or deregister, and why a guard would refuse it."""
+
+    targets: tuple[Target, ...]
+    refusal: Failure | None
+
+
+def posture(record: Record, membership: Membership, seen: Observation | None) -> Posture:
+    """Where the host stands, from what is on disk and what AWS said last."""
+    operation = record.operation
+    if operation is not None and operation.outcome is None:
+        return Posture.DRAINING if operation.verb is Verb.DRAIN else Posture.REJOINING
+    if seen is not None and membership.targets and _all(State.HEALTHY, membership, seen):
+        return Posture.IN_SERVICE
+    if record.out_since is not None:
+        gone = seen is not None and all(seen.of(t) is None for t in membership.targets)
+        back = seen is not None and (bool(drain.registered(membership, seen)) or _on_another_port(membership, seen))
+        return Posture.DRAINED if (gone or record.settled) and not back else Posture.OUT_OF_SERVICE
+    return Posture.UNKNOWN if seen is None else Posture.OUT_OF_SERVICE
+
+
+class Reporter:
+    """Answers `status` and dry runs. Asks AWS at most once in `poll_seconds`, however many callers there are."""
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        metadata: Metadata,
+        clock: Clock,
+        record: Callable[[], Record],
+        notices: Callable[[], tuple[str, ...]],
+        poll_seconds: float,
+        drained_warning_seconds: float,
+        floor: Floor,
+    ) -> None:
+        self._observer = observer
+        self._metadata = metadata
+        self._clock = clock
+        self._record = record
+        self._poll_seconds = poll_seconds
+        self._notices = notices
+        self._drained_warning_seconds = drained_warning_seconds
+        self._floor = floor
+        self._refreshing = threading.Lock()
+        self._found_at = float("-inf")
+
+    def snapshot(self) -> Snapshot:
+        """The host's posture and targets; an outside thing that fails becomes a warning, never an error."""
+        warnings: list[str] = []
+        identity = None
+        # One caller asks; the others are told what is known rather than queue behind a service that is silent.
+        if self._refreshing.acquire(timeout=PATIENCE_SECONDS):
+            try:
+                identity = self._metadata.identity()
+                self._refresh()
+            except AgentError as error:
+                warnings.append(error.message + (f" ({error.hint})" if error.hint else ""))
+            finally:
+                self._refreshing.release()
+        else:
+            warnings.append("AWS is being asked and does not answer; this is what was known before")
+        record = self._record()
+        latest = self._observer.latest()
+        membership, seen = latest if latest is not None else (record.membership or Membership(), None)
+        where = posture(record, membership, None if warnings else seen)
+        now = self._clock.now()
+        shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings))
+        if shot.out_since is not None and now - shot.out_since > self._drained_warning_seconds:
+            said = f"this host has been out for {now - shot.out_since:.0f} s: `zdd-agent rejoin` puts it back"
+            shot = replace(shot, warnings=(*shot.warnings, said))
+        return shot
+
+    def plan(self, verb: Verb, force: tuple[Check, ...]) -> Plan:
+        """What this operation would do now. Changes nothing."""
+        record = self._record()
+        old = record.membership if record.out_since is not None else None
+        membership, seen = self._observer.discover(verb, old, self._clock.now(), self._poll_seconds)
+        if verb is Verb.REJOIN:
+            absent = (t for t in membership.targets if (h := seen.of(t)) is None or h.state is not State.HEALTHY)
+            return Plan(tuple(absent), None)
+        present = (t for t in membership.targets if (h := seen.of(t)) and h.state is not State.DRAINING)
+        return Plan(tuple(present), drain.refusal(membership, seen, self._floor, force))
+
+    def _refresh(self) -> None:
+        now = self._clock.now()
+        record = self._record()
+        operating = record.operation is not None and record.operation.outcome is None
+        latest = self._observer.latest()
+        if latest is not None and (operating or now - latest[1].seen_at < self._poll_seconds):
+            return
+        if operating:
+            return
+        known = record.membership if record.out_since is not None else None
+        if known is None and latest is not None and now - self._found_at < MEMBERSHIP_SECONDS:
+            known = latest[0]
+        if known is not None and known.targets:
+            self._observer.look(known, now, self._poll_seconds)
+        else:
+            self._observer.discover(Verb.DRAIN, None, now, self._poll_seconds)
+            self._found_at = now
+
+
+def _on_another_port(membership: Membership, seen: Observation) -> bool:
+    """Whether others have registered this host in these groups under a port that the drain knew nothing of."""
+    known = {(t.group, t.id, t.port) for t in membership.targets}
+    ids = {t.id for t in membership.targets}
+    own = (h.target for h in seen.population if h.target.id in ids)
+    return any((t.group, t.id, t.port) not in known for t in own)
+
+
+def _all(state: State, membership: Membership, seen: Observation) -> bool:
+    return all((h := seen.of(t)) is not None and h.state is state for t in membership.targets)

@@ -1,0 +1,1 @@
+"""Frozen values: operations, AWS's things, the kernel's connections. They touch nothing."""

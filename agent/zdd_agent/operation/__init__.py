@@ -1,1 +1,0 @@
-"""The pure core: what to do next, and the one loop that does it."""

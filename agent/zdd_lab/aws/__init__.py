@@ -1,0 +1,1 @@
+"""AWS's endpoint: the wire formats, and moto behind them."""

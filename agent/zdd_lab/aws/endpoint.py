@@ -1,0 +1,210 @@
+"""The AWS endpoint: answers target health and registration from the model, passes the rest on to moto."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from zdd_lab.aws import wire
+from zdd_lab.aws.topology import ACCOUNT
+from zdd_lab.aws.wire import Call
+from zdd_lab.model.aws_error import AwsError
+from zdd_lab.model.budget import Budgets
+from zdd_lab.model.elb import Elb
+from zdd_lab.model.faults import Fault, FaultKind, FaultTable
+from zdd_lab.model.iam import Policy, Verdict
+
+_ELB = "elasticloadbalancing"
+_READS = ("Describe", "Get", "List", "Search", "Query", "Scan", "BatchGet")
+# What else may change the picture. DynamoDB, IAM and STS never do.
+_SHAPING = frozenset({_ELB, "ec2", "autoscaling"})
+_HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade"})
+_REFUSALS = {
+    FaultKind.THROTTLING: ("Throttling", "Rate exceeded"),
+    FaultKind.EXPIRED_TOKEN: ("ExpiredToken", "The security token included in the request is expired"),
+    FaultKind.SERVICE_UNAVAILABLE: (
+        "ServiceUnavailable",
+        "Service is unable to handle request.",
+    ),
+    FaultKind.INTERNAL_FAILURE: ("InternalFailure", "An internal failure occurred."),
+}
+_TIMEOUTS = (FaultKind.TIMEOUT_BEFORE_EFFECT, FaultKind.TIMEOUT_AFTER_EFFECT)
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls: a host by its name, or a person. Without a policy everything is allowed."""
+
+    name: str
+    arn: str
+    policy: Policy | None = None
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One endpoint for every service, in front of moto.
+
+    Args:
+        clients: by access key; an unknown key is called by itself.
+        reshaped: awaited after a call that moto took and that may have changed what exists.
+        retimed: called after a change of the model, which may have moved what is due next.
+    """
+
+    elb: Elb
+    faults: FaultTable
+    upstream: str
+    clients: dict[str, Client]
+    reshaped: Callable[[], Awaitable[None]]
+    retimed: Callable[[], None]
+    budgets: Budgets = field(init=False)
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # (client, action)
+    throttled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _session: aiohttp.ClientSession | None = None
+
+    def __post_init__(self) -> None:
+        self.budgets = Budgets(self.elb.profile)
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=16 * 2**20)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        app.cleanup_ctx.append(self._with_session)
+        return app
+
+    async def _with_session(self, _app: web.Application) -> AsyncIterator[None]:
+        # moto's server speaks one request a connection well, and several badly.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
+            yield
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        service = ""
+        try:
+            call = wire.read_call(
+                request.headers.get("Authorization", ""), request.headers.get("X-Amz-Target", ""), body
+            )
+            service = call.service
+            client = self.clients.get(call.access_key) or _stranger(call.access_key)
+            self.calls[client.name, call.action] += 1
+            status, headers, answer = await self._served(call, client, request, body)
+        except AwsError as refusal:
+            status, kind, answer = wire.error(service, refusal)
+            headers = {"Content-Type": kind}
+        except _NoAnswerError:
+            if request.transport:
+                request.transport.abort()
+            return web.Response()
+        return web.Response(status=status, headers=headers, body=answer)
+
+    async def _served(self, call: Call, client: Client, request: web.Request, body: bytes) -> Answer:
+        """The call with everything that the faults and the budget do to it."""
+        if late := self._fault(call, client, FaultKind.LATENCY):
+            await asyncio.sleep(late.duration)
+        self._refuse(call, client)
+        hang = self._fault(call, client, *_TIMEOUTS)
+        if hang is None or hang.kind is FaultKind.TIMEOUT_AFTER_EFFECT:
+            answer = await self._effect(call, client, request, body)
+        if hang is not None:
+            await asyncio.sleep(hang.duration)
+            raise _NoAnswerError
+        return answer
+
+    def _fault(self, call: Call, client: Client, *kinds: FaultKind) -> Fault | None:
+        return self.faults.take(*kinds, action=call.action, client=client.name)
+
+    def _refuse(self, call: Call, client: Client) -> None:
+        if fault := self._fault(call, client, *_REFUSALS):
+            if fault.kind is FaultKind.THROTTLING:
+                self.throttled[client.name, call.action] += 1
+            raise AwsError(*_REFUSALS[fault.kind])
+        if (asked := self._fault(call, client, FaultKind.ERROR)) and asked.code:
+            raise AwsError(asked.code, "Made up by the lab, on request.")
+        verdict = _verdict(call, client)
+        if verdict is Verdict.ALLOWED and self._fault(call, client, FaultKind.ACCESS_DENIED):
+            verdict = Verdict.NOT_ALLOWED
+        if verdict is not Verdict.ALLOWED:
+            raise AwsError("AccessDenied", _denied(call, client, verdict))
+        if call.service == _ELB and not self.budgets.allow(call.region, call.action, time.monotonic()):
+            self.throttled[client.name, call.action] += 1
+            raise AwsError("Throttling", "Rate exceeded")
+
+    async def _effect(self, call: Call, client: Client, request: web.Request, body: bytes) -> Answer:
+        own = self._OURS.get((call.service, call.action))
+        if own is not None:
+            return 200, {"Content-Type": "text/xml"}, own(self, call)
+        if call.service == "sts" and call.action == "GetCallerIdentity":
+            return 200, {"Content-Type": "text/xml"}, _identity(call, client)
+        answer = await self._passed_on(request, body)
+        if call.service in _SHAPING and not call.action.startswith(_READS) and answer[0] < 300:
+            await self.reshaped()
+        return answer
+
+    async def _passed_on(self, request: web.Request, body: bytes) -> Answer:
+        assert self._session is not None  # noqa: S101  # the server runs only within _with_session
+        headers = {name: text for name, text in request.headers.items() if name.lower() not in _HOP_HEADERS}
+        url = self.upstream + request.raw_path
+        async with self._session.request(request.method, url, data=body, headers=headers) as reply:
+            back = {name: text for name, text in reply.headers.items() if name.lower() not in _HOP_HEADERS}
+            return reply.status, back, await reply.read()
+
+    def _register(self, call: Call) -> bytes:
+        group = wire.required(call.params, "TargetGroupArn")
+        self.elb.register(group, wire.read_targets(call.params), time.monotonic())
+        self.retimed()
+        return wire.answer(call.action, "")
+
+    def _deregister(self, call: Call) -> bytes:
+        group = wire.required(call.params, "TargetGroupArn")
+        self.elb.deregister(group, wire.read_targets(call.params), time.monotonic())
+        self.retimed()
+        return wire.answer(call.action, "")
+
+    def _describe(self, call: Call) -> bytes:
+        group = wire.required(call.params, "TargetGroupArn")
+        pictures = self.elb.describe(group, wire.read_targets(call.params), time.monotonic())
+        check = self.elb.topology.groups[group].check
+        included = {text for name, text in call.params.items() if name.startswith("Include.member.")}
+        ports = [(one, check.port or one.key.port) for one in pictures]
+        return wire.answer(call.action, wire.target_health(ports, anomalies=bool(included)))
+
+    _OURS = {  # noqa: RUF012  # a table, written once
+        (_ELB, "RegisterTargets"): _register,
+        (_ELB, "DeregisterTargets"): _deregister,
+        (_ELB, "DescribeTargetHealth"): _describe,
+    }
+
+
+class _NoAnswerError(Exception):
+    """The fault table says that this client never hears from us."""
+
+
+def _stranger(access_key: str) -> Client:
+    return Client(access_key, f"arn:aws:iam::{ACCOUNT}:user/{access_key}")
+
+
+def _verdict(call: Call, client: Client) -> Verdict:
+    if client.policy is None or (call.service, call.action) == ("sts", "GetCallerIdentity"):  # needs no permission
+        return Verdict.ALLOWED
+    context = {"aws:RequestedRegion": call.region}
+    return client.policy.verdict(f"{call.service}:{call.action}", _resource(call), context)
+
+
+def _resource(call: Call) -> str:
+    """What the call's permission is asked for: of all that have one, the lab knows the two of its own."""
+    return "*" if call.action.startswith("Describe") else call.params.get("TargetGroupArn", "*")
+
+
+def _denied(call: Call, client: Client, verdict: Verdict) -> str:
+    action = f"{call.service}:{call.action}"
+    why = verdict.format(action=action)
+    return f"User: {client.arn} is not authorized to perform: {action} on resource: {_resource(call)} {why}"
+
+
+def _identity(call: Call, client: Client) -> bytes:
+    told = wire.element("Arn", client.arn) + wire.element("UserId", f"AROAZDDLAB:{client.arn.rpartition('/')[2]}")
+    return wire.answer(call.action, told + wire.element("Account", ACCOUNT), wire.STS_NAMESPACE)

@@ -1,0 +1,66 @@
+"""The moto server behind the lab's endpoint, as a process of its own."""
+
+import asyncio
+import sys
+from pathlib import Path
+from subprocess import Popen
+
+from zdd_lab.processes import leash
+from zdd_lab.processes.serving import listens
+
+_START_TIMEOUT = 20.0  # s; it takes about 1 s, more on a busy machine
+
+
+class MotoChild:
+    """Starts and stops one moto server. Its state lives and dies with it."""
+
+    def __init__(self, address: str, port: int, log: Path) -> None:
+        self.url = f"http://{address}:{port}"
+        self._address, self._port, self._log = address, port, log
+        self._child: Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            leash.ChildStartError: it ended, or something else listens there, most likely another lab's.
+            TimeoutError: it does not listen in time.
+        """
+        if await listens(self._address, self._port):
+            raise leash.ChildStartError(f"cannot start moto on {self.url}: another lab is there, use another prefix")
+        # With AWS's own policies, which roles are given beside ours.
+        known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        env = leash.bare_environment() | known | {"AWS_EC2_METADATA_DISABLED": "true"}
+        argv = [sys.executable, "-m", "zdd_lab.aws.moto_child", self._address, str(self._port)]
+        self._child = leash.spawn(argv, env, self._log)
+        async with asyncio.timeout(_START_TIMEOUT):
+            while not await listens(self._address, self._port):
+                if self._child.poll() is not None:
+                    raise leash.ChildStartError(f"cannot start moto on {self.url}: see {self._log}")
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(leash.stop, self._child)
+
+
+def _serve(address: str, port: int) -> None:
+    # Here, not above: the lab itself must not pay for moto's import.
+    import logging  # noqa: PLC0415
+
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server  # noqa: PLC0415
+
+    from zdd_lab.aws.moto_repairs import repair  # noqa: PLC0415
+
+    repair()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    application = DomainDispatcherApplication(create_backend_app)
+    make_server(address, port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,153 @@
+"""AWS's wire formats: reads who calls what from a signed request, writes answers and errors.
+
+Query protocol: https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+from uuid import uuid4
+from xml.sax.saxutils import escape
+
+from zdd_lab.model.aws_error import AwsError
+from zdd_lab.model.health_picture import Picture
+from zdd_lab.model.registration import TargetSpec
+
+ELB_NAMESPACE = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
+STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
+_CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]*)/([^/]+)/aws4_request")
+_TARGET = re.compile(r"Targets\.member\.(\d+)\.(Id|Port|AvailabilityZone)")
+
+# The same refusal bears another name in another service's protocol.
+_CODES = {
+    "ec2": {
+        "Throttling": "RequestLimitExceeded",
+        "AccessDenied": "UnauthorizedOperation",
+        "ExpiredToken": "RequestExpired",
+        "ServiceUnavailable": "Unavailable",
+        "InternalFailure": "InternalError",
+    },
+    "dynamodb": {
+        "Throttling": "ThrottlingException",
+        "AccessDenied": "AccessDeniedException",
+        "ExpiredToken": "ExpiredTokenException",
+        "InternalFailure": "InternalServerError",
+    },
+}
+
+# They may accompany any entry, and a client has to live with them.
+_NO_OVERRIDE = (
+    "<AdministrativeOverride><State>no_override</State><Reason>AdministrativeOverride.NoOverride</Reason>"
+    "<Description>No override is currently active on target</Description></AdministrativeOverride>"
+)
+_NO_ANOMALY = "<AnomalyDetection><Result>normal</Result><MitigationInEffect>no</MitigationInEffect></AnomalyDetection>"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to the API."""
+
+    service: str  # as in the credential scope: elasticloadbalancing, ec2, sts...
+    action: str
+    access_key: str
+    region: str
+    params: Mapping[str, str]
+
+
+def read_call(authorization: str, target: str, body: bytes) -> Call:
+    """Read a request from its Authorization header (SigV4), X-Amz-Target header and body.
+
+    Raises:
+        AwsError: MissingAuthenticationToken when it is not signed.
+    """
+    scope = _CREDENTIAL.search(authorization)
+    if scope is None:
+        raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token")
+    access_key, region, service = scope.groups()
+    if target:
+        return Call(service, target.rpartition(".")[2], access_key, region, {})
+    params = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    return Call(service, params.get("Action", ""), access_key, region, params)
+
+
+def read_targets(params: Mapping[str, str]) -> list[TargetSpec]:
+    """The `Targets` list of a call, in its order.
+
+    Raises:
+        AwsError: ValidationError for an entry without Id or with a port that is none.
+    """
+    entries: dict[int, dict[str, str]] = {}
+    for name, value in params.items():
+        if found := _TARGET.fullmatch(name):
+            entries.setdefault(int(found[1]), {})[found[2]] = value
+    specs = []
+    for _, entry in sorted(entries.items()):
+        port = entry.get("Port")
+        if not entry.get("Id") or (port is not None and not (port.isdecimal() and 1 <= int(port) <= 65535)):
+            raise AwsError("ValidationError", "Targets: a target needs an Id, and a Port of 1 to 65535 if any")
+        specs.append(TargetSpec(entry["Id"], int(port) if port else None, entry.get("AvailabilityZone")))
+    return specs
+
+
+def required(params: Mapping[str, str], name: str) -> str:
+    """A parameter that the API cannot do without."""
+    value = params.get(name)
+    if not value:
+        raise AwsError("ValidationError", f"{name} is required")
+    return value
+
+
+def element(name: str, text: str | int | None) -> str:
+    """An XML element, or nothing when there is no text."""
+    return "" if text is None else f"<{name}>{escape(str(text))}</{name}>"
+
+
+def answer(action: str, result: str, namespace: str = ELB_NAMESPACE) -> bytes:
+    """A query-protocol answer around the XML of its result."""
+    request_id = element("RequestId", str(uuid4()))
+    return (
+        f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
+        f"<ResponseMetadata>{request_id}</ResponseMetadata></{action}Response>"
+    ).encode()
+
+
+def target_health(pictures: list[tuple[Picture, int]], *, anomalies: bool) -> str:
+    """The result of DescribeTargetHealth, from pictures with their health check port.
+
+    Args:
+        anomalies: the caller asked for AnomalyDetection.
+    """
+    members = []
+    for picture, check_port in pictures:
+        target = element("Id", picture.key.id) + element("Port", picture.key.port)
+        health = element("State", picture.state) + element("Reason", picture.reason)
+        members.append(
+            f"<member><HealthCheckPort>{check_port}</HealthCheckPort>"
+            f"<TargetHealth>{health}{element('Description', picture.description)}</TargetHealth>"
+            f"<Target>{target}{element('AvailabilityZone', picture.zone)}</Target>"
+            f"{_NO_OVERRIDE if picture.state != 'unused' else ''}{_NO_ANOMALY if anomalies else ''}</member>"
+        )
+    return f"<TargetHealthDescriptions>{''.join(members)}</TargetHealthDescriptions>"
+
+
+def error(service: str, refusal: AwsError) -> tuple[int, str, bytes]:
+    """HTTP status, content type and body of an error in the protocol of a service."""
+    code = _CODES.get(service, {}).get(refusal.code, refusal.code)
+    request_id = str(uuid4())
+    if service == "dynamodb":
+        body = {"__type": f"com.amazon.coral.service#{code}", "message": refusal.message}
+        status = refusal.status if refusal.status >= 500 else 400
+        return status, "application/x-amz-json-1.0", json.dumps(body).encode()
+    inner = element("Code", code) + element("Message", refusal.message)
+    if service == "ec2":
+        status = 503 if refusal.code == "Throttling" else refusal.status
+        body_ = f"<Response><Errors><Error>{inner}</Error></Errors>{element('RequestID', request_id)}</Response>"
+        return status, "text/xml", body_.encode()
+    fault = "Sender" if refusal.status < 500 else "Receiver"
+    text = (
+        f'<ErrorResponse xmlns="{ELB_NAMESPACE}"><Error><Type>{fault}</Type>{inner}</Error>'
+        f"{element('RequestId', request_id)}</ErrorResponse>"
+    )
+    return refusal.status, "text/xml", text.encode()

@@ -1,0 +1,1 @@
+"""The load balancer's nodes: they check targets and forward requests."""

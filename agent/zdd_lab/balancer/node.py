@@ -1,0 +1,208 @@
+"""A load balancer's node: in one zone, on its own address; forwards requests to the targets it knows."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypedDict
+
+from zdd_lab.balancer.forward import Forwarding, refuse
+from zdd_lab.balancer.routing import Rotation
+from zdd_lab.balancer.target import Target, TargetCounters
+from zdd_lab.http1.incoming import Incoming
+from zdd_lab.http1.server import ServerConnection
+from zdd_lab.model.types import Backend, NodeHealth, NodeSettings, TargetKey
+
+HealthReport = Callable[[str, TargetKey, NodeHealth], None]
+_BACKLOG = 1024  # connections not yet accepted
+_REFUSALS_KEPT = 100
+
+
+class Refusal(TypedDict):
+    """An answer that the node made up, or broke off, as ALB's access log has it."""
+
+    at: float  # wall time, s
+    target: str | None  # its id
+    status: int  # 0: broken off after its head; 460: the client left
+    why: str
+
+
+class NodeCounters(TypedDict):
+    """What a node has done, in plain values."""
+
+    requests: int
+    responses: dict[str, int]  # by class of status, "2xx" to "5xx", the load balancer's own included
+    elb_502: int
+    elb_503: int
+    elb_504: int
+    client_left: int  # before its answer (460)
+    broken: int  # answers cut off after their head
+    open_clients: int
+    refusals: list[Refusal]  # the last ones
+    targets: list[TargetCounters]
+
+
+class _Listener:
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.server: asyncio.Server | None = None
+
+
+class Node:
+    """One load balancer node. Health and lag are its own: it shares nothing with the other zone's node."""
+
+    def __init__(self, name: str, zone: str, address: str, settings: NodeSettings, on_health: HealthReport) -> None:
+        self.name = name
+        self.zone = zone
+        self.address = address
+        self._settings = settings
+        self._on_health = on_health
+        self._listeners: dict[int, _Listener] = {}
+        self._targets: dict[TargetKey, Target] = {}
+        self._rotations: dict[str, Rotation] = {}
+        self._clients: set[ServerConnection] = set()
+        self._count: Counter[str] = Counter()
+        self._refusals: deque[Refusal] = deque(maxlen=_REFUSALS_KEPT)
+        self._down = False
+
+    async def listen(self, port: int, group: str) -> None:
+        """Forward every request on `port` to the target group; again with another group: re-point it.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        if port in self._listeners:
+            self._listeners[port].group = group
+            return
+        listener = self._listeners[port] = _Listener(group)
+        if self._down:
+            return
+        try:
+            await self._open(port, listener)
+        except OSError:
+            del self._listeners[port]
+            raise
+
+    async def unlisten(self, port: int) -> None:
+        """Take no new connection on `port`; the ones that are open go on until they are idle."""
+        listener = self._listeners.pop(port, None)
+        if listener is not None and listener.server is not None:
+            listener.server.close()
+
+    async def _open(self, port: int, listener: _Listener) -> None:
+        def accept() -> ServerConnection:
+            return ServerConnection(
+                lambda incoming: self._route(incoming, listener), self._settings.idle_timeout, self._clients
+            )
+
+        loop = asyncio.get_running_loop()
+        listener.server = await loop.create_server(accept, self.address, port, backlog=_BACKLOG)
+
+    def add(self, backend: Backend) -> None:
+        """Learn of a registration: check the target's health, and route to it once it is healthy."""
+        key = backend.key
+        known = self._targets.get(key)
+        if known is not None and known.backend == backend and not known.let_go:
+            return
+        if known is not None and known.backend.address != backend.address:
+            self.cut(key)
+            known = None
+        if known is None:
+            known = self._targets[key] = Target(
+                backend, self.address, self._settings, lambda health: self._health_changed(key, health)
+            )
+        else:
+            known.change(backend)
+        self._reroute(key.group)
+        if not self._down:
+            known.start_checks()
+
+    def let_go(self, key: TargetKey) -> None:
+        """Learn of a deregistration: no new request from now on; those in flight finish."""
+        target = self._targets.get(key)
+        if target is not None and not target.let_go:
+            target.begin_let_go()
+            self._reroute(key.group)
+
+    def cut(self, key: TargetKey) -> None:
+        """Break what is still in flight to a target whose deregistration delay is over, and forget it."""
+        target = self._targets.pop(key, None)
+        if target is not None:
+            self._reroute(key.group)
+            target.begin_let_go()
+            target.cut("the deregistration delay is over")
+
+    def counters(self) -> NodeCounters:
+        """Return what the node has done so far."""
+        return {
+            "requests": self._count["requests"],
+            "responses": {f"{digit}xx": self._count[f"{digit}xx"] for digit in range(2, 6)},
+            "elb_502": self._count["elb_502"],
+            "elb_503": self._count["elb_503"],
+            "elb_504": self._count["elb_504"],
+            "client_left": self._count["elb_460"],
+            "broken": self._count["broken"],
+            "open_clients": len(self._clients),
+            "refusals": list(self._refusals),
+            "targets": [target.counters() for target in self._targets.values()],
+        }
+
+    async def set_down(self, down: bool) -> None:
+        """Begin or end an outage of the zone: connections break, new ones are refused, no health checks."""
+        if down == self._down:
+            return
+        self._down = down
+        if not down:
+            for port, listener in self._listeners.items():
+                await self._open(port, listener)
+            for target in self._targets.values():
+                target.start_checks()
+            return
+        await self._close_listeners()
+        for connection in list(self._clients):
+            connection.reset()
+        for target in self._targets.values():
+            target.cut("the zone is down")
+
+    async def close(self) -> None:
+        """Stop at once."""
+        await self.set_down(True)
+        self._listeners.clear()
+        self._targets.clear()
+        await asyncio.sleep(0)  # lets the broken connections' callbacks run
+
+    async def _close_listeners(self) -> None:
+        for listener in self._listeners.values():
+            if listener.server is not None:
+                listener.server.close()
+                listener.server = None
+
+    def _health_changed(self, key: TargetKey, health: NodeHealth) -> None:
+        self._reroute(key.group)
+        self._on_health(self.name, key, health)
+
+    def _reroute(self, group: str) -> None:
+        rotation = self._rotations.setdefault(group, Rotation())
+        rotation.update([target for key, target in self._targets.items() if key.group == group])
+
+    def _route(self, incoming: Incoming, listener: _Listener) -> None:
+        self._count["requests"] += 1
+        rotation = self._rotations.get(listener.group)
+        target = rotation.next() if rotation is not None else None
+        if target is None:
+            self._ended(503, "no target", None)
+            refuse(incoming, 503)
+            return
+        ended = partial(self._ended, target=target.backend.key.id)
+        Forwarding(incoming, target, self._settings.response_timeout, ended)
+
+    def _ended(self, status: int, why: str, target: str | None) -> None:
+        if why:
+            self._refusals.append({"at": time.time(), "target": target, "status": status, "why": why})
+        if status == 0:
+            self._count["broken"] += 1
+            return
+        self._count[f"{status // 100}xx"] += 1
+        if why:
+            self._count[f"elb_{status}"] += 1

@@ -1,0 +1,51 @@
+"""Which target of a group gets the next request."""
+
+import time
+
+from zdd_lab.balancer.target import Target
+from zdd_lab.model.types import TargetKey
+
+_LEAST_SHARE = 0.01  # of a warm target's: what slow start begins with
+
+
+class Rotation:
+    """Smooth weighted round robin over a group's targets; a target in slow start has a share that grows."""
+
+    def __init__(self) -> None:
+        self._candidates: list[Target] = []
+        self._credit: dict[TargetKey, float] = {}
+
+    def update(self, targets: list[Target]) -> None:
+        """Take the group's targets as they now are.
+
+        Healthy ones get the traffic. With none healthy it fails open to the unhealthy ones; a target that has
+        not passed its first check gets nothing in either case.
+        """
+        known = [target for target in targets if not target.let_go]
+        healthy = [target for target in known if target.health.state == "healthy"]
+        self._candidates = healthy or [target for target in known if target.health.state == "unhealthy"]
+        keys = {target.backend.key for target in self._candidates}
+        self._credit = {key: self._credit.get(key, 0.0) for key in keys}
+
+    def next(self) -> Target | None:
+        """Return whose turn it is, or None if there is nobody to send to."""
+        candidates, credit = self._candidates, self._credit
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        chosen, most, total = candidates[0], -1e9, 0.0
+        for target in candidates:
+            weight = _weight(target)
+            total += weight
+            key = target.backend.key
+            credit[key] += weight
+            if credit[key] > most:
+                chosen, most = target, credit[key]
+        credit[chosen.backend.key] -= total
+        return chosen
+
+
+def _weight(target: Target) -> float:
+    slow_start = target.backend.slow_start
+    if not slow_start or target.healthy_since is None:
+        return 1.0
+    return min(1.0, max(_LEAST_SHARE, (time.time() - target.healthy_since) / slow_start))

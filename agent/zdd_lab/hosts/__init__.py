@@ -1,0 +1,1 @@
+"""The lab's hosts: instance metadata, identity, the app."""

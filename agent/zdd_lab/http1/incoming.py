@@ -1,0 +1,119 @@
+"""One request as a server sees it, and the means to answer it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zdd_lab.http1.connection import LAST_CHUNK, Framing, Headers, Hold, RequestHead, as_chunk, encode_response, header
+
+if TYPE_CHECKING:
+    from zdd_lab.http1.server import ServerConnection
+
+_REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    408: b"Request Timeout",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+class Incoming:
+    """One request on a server's connection, and the means to answer it."""
+
+    def __init__(self, connection: "ServerConnection", head: RequestHead) -> None:
+        self.connection = connection
+        self.head = head
+        self.on_gone: Callable[[], None] | None = None  # the client left before the answer was complete
+        self.body_ended = False
+        self.answered = False
+        self.started = False
+        self._continued = False
+        self._sink: Callable[[bytes], None] | None = None
+        self._early: list[bytes] = []
+        self._chunked = False
+        self._close_after = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the next request may be taken up."""
+        return self.answered and self.body_ended
+
+    @property
+    def close_after(self) -> bool:
+        """Whether the connection ends with this answer."""
+        return self._close_after
+
+    def stream_body(self, sink: Callable[[bytes], None]) -> None:
+        """Hand the body to `sink` part by part as it comes, then b"" once for its end."""
+        self._sink = sink
+        early, self._early = self._early, []
+        for part in early:
+            sink(part)
+        self.connection.release(Hold.BODY)
+
+    def discard_body(self) -> None:
+        """Read the rest of the body and forget it."""
+        self.stream_body(lambda _: None)
+
+    def body_part(self, part: bytes) -> None:
+        """Take a part from the connection; b"" is the end."""
+        if not part:
+            self.body_ended = True
+        if self._sink is not None:
+            self._sink(part)
+            return
+        self._early.append(part)
+        if part:
+            self.connection.hold(Hold.BODY)
+
+    def interim(self, status: int, reason: bytes, headers: Headers) -> None:
+        """Send an interim (1xx) answer."""
+        self._continued = True
+        self.connection.write(encode_response(status, reason, headers))
+
+    def start(self, status: int, reason: bytes, headers: Headers, framing: Framing) -> None:
+        """Send the head of the answer; the body goes through `send` and `finish`.
+
+        `headers` are end-to-end ones, with Content-Length where `framing` is LENGTH. Other bodies are
+        chunked, or for an HTTP/1.0 client end with the connection.
+        """
+        self.started = True
+        old = self.head.version == "1.0"
+        expects_continue = header(self.head.headers, b"expect") is not None and not self._continued
+        self._close_after = not self.head.keep_alive or self.connection.closing
+        if not self.body_ended and expects_continue:
+            self._close_after = True  # the client may rightly never send the body
+        if framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
+            self._chunked = not old
+            self._close_after = self._close_after or old
+            if self._chunked:
+                headers = [*headers, (b"Transfer-Encoding", b"chunked")]
+        if self._close_after:
+            headers = [*headers, (b"Connection", b"close")]
+        elif old:
+            headers = [*headers, (b"Connection", b"keep-alive")]
+        self.connection.write(encode_response(status, reason, headers))
+
+    def send(self, part: bytes) -> None:
+        """Send a part of the answer's body."""
+        if part:
+            self.connection.write(as_chunk(part) if self._chunked else part)
+
+    def finish(self) -> None:
+        """End the answer."""
+        if self._chunked:
+            self.connection.write(LAST_CHUNK)
+        self.answered = True
+        if not self.body_ended:
+            self.discard_body()
+        self.connection.settle()
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer."""
+        sized: Headers = [*headers, (b"Content-Length", b"%d" % len(body))]
+        self.start(status, _REASONS.get(status, b"Unknown"), sized, Framing.LENGTH)
+        if self.head.method != b"HEAD":
+            self.send(body)
+        self.finish()

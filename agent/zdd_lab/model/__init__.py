@@ -1,0 +1,1 @@
+"""The clockless truth of the lab: what AWS knows, without I/O."""

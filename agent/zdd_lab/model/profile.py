@@ -1,0 +1,96 @@
+"""Every time constant of the lab, with unit and source; `ALB` is true length, `FAST` is a tenth of it."""
+
+from dataclasses import dataclass, fields, replace
+
+from zdd_lab.model.types import NodeSettings
+
+Range = tuple[float, float]
+
+# Not seconds, so scaling leaves them alone: thresholds and bursts count checks and calls.
+_COUNTS = frozenset({"healthy_threshold", "unhealthy_threshold", "describe_burst", "change_burst"})
+_RATES = frozenset({"describe_rate", "change_rate"})
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How long things take, and what the lab does where AWS does not say.
+
+    Ranges are (shortest, longest); each node and each registration draws its own from them.
+    `aws-facts.md` is the source unless a line names another one.
+    """
+
+    name: str = "alb"
+
+    # Lags of the data plane, s. New requests still arrive 17-25 s after the call on ALB [seen]; a node's own
+    # lag, without the API's, is taken as 10-20 s.
+    alb_lag: Range = (10.0, 20.0)  # per node, to learn of a registration or a deregistration
+    alb_registration_lag: Range = (
+        0.0,
+        10.0,
+    )  # once per registration, before any node can learn: together <= 30 s
+    nlb_let_go_lag: Range = (110.0, 130.0)  # "about 120 s even at delay 0" [seen]
+    nlb_learn_lag: Range = (120.0, 240.0)
+    nlb_registration_lag: Range = (0.0, 60.0)  # plus the learn lag: 120-300 s to the first check [seen]
+
+    # The lab's own target group. A group's deregistration delay is kept to the second on every profile,
+    # because clients plan by it; so a fast lab creates its group with a short one.
+    deregistration_delay: float = 300.0  # s, AWS default [doc]
+    check_interval: float = 10.0  # s
+    check_timeout: float = 5.0  # s, AWS default for HTTP [doc]
+    healthy_threshold: int = 2  # checks, unhealthy -> healthy
+    unhealthy_threshold: int = 2  # checks, AWS default [doc]
+    check_scale: float = 1.0  # real seconds per API second of interval, timeout and slow start (the API takes >= 5 s)
+
+    # Connections, s.
+    idle_timeout: float = 60.0  # ALB default [doc]
+    response_timeout: float = 60.0  # ALB answers 504 after its idle timeout without a byte [doc]
+
+    # The API's budget, per account and Region, shared by all clients: burst (calls) and refill (calls/s).
+    describe_burst: float = 40.0  # all Describe* of elasticloadbalancing
+    describe_rate: float = 10.0
+    change_burst: float = 20.0  # RegisterTargets and DeregisterTargets together
+    change_rate: float = 4.0
+
+    # [open]: nobody knows which one AWS does, so both must work for the agent.
+    closes_idle_on_let_go: bool = True  # ALB and idle keep-alive connections to a target that it has let go
+    checks_while_draining: bool = False  # health checks go on while a target drains
+    reregister_draining_ip: bool = True  # ip targets: registering again while draining is accepted
+    one_check_is_enough_on_nlb: bool = False  # NLB: healthy after one check, or after interval x threshold
+    invalid_target_when_gone: bool = False  # Targets= of a deregistered one: unused/NotRegistered, or InvalidTarget
+
+    def scaled(self, factor: float, name: str) -> "Profile":
+        """The same profile with every time multiplied by `factor` and every rate divided by it."""
+        changed: dict[str, object] = {"name": name}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or field.name in _COUNTS:
+                continue
+            if isinstance(value, tuple):
+                changed[field.name] = tuple(end * factor for end in value)
+            elif isinstance(value, float):
+                changed[field.name] = value / factor if field.name in _RATES else value * factor
+        return replace(self, **changed)  # type: ignore[arg-type]  # same fields, same types
+
+    def node_settings(self, kind: str) -> NodeSettings:
+        """The settings of a node of an `application` or a `network` load balancer."""
+        return NodeSettings(
+            idle_timeout=self.idle_timeout,
+            response_timeout=self.response_timeout,
+            closes_idle_on_let_go=self.closes_idle_on_let_go,
+            checks_while_draining=self.checks_while_draining,
+            one_check_is_enough=kind != "network" or self.one_check_is_enough_on_nlb,
+        )
+
+    def learn_lag(self, kind: str) -> Range:
+        return self.nlb_learn_lag if kind == "network" else self.alb_lag
+
+    def let_go_lag(self, kind: str) -> Range:
+        return self.nlb_let_go_lag if kind == "network" else self.alb_lag
+
+    def registration_lag(self, kind: str) -> Range:
+        return self.nlb_registration_lag if kind == "network" else self.alb_registration_lag
+
+
+ALB = Profile()
+FAST = ALB.scaled(0.1, "fast")
+PROFILES = {profile.name: profile for profile in (ALB, FAST)}

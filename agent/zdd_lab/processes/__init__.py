@@ -1,0 +1,1 @@
+"""Child processes and small servers that end with the lab."""

@@ -1,0 +1,74 @@
+"""Child processes that die with the lab, whatever ends it. Linux only."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Runs in the child and then becomes the program, under the same pid. Setting the signal by a preexec function
+# instead would run Python between fork and exec, which may deadlock in a process that has threads.
+_LEASH = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG, prctl(2)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def leashed(argv: Sequence[str]) -> list[str]:
+    """The words that start this program on a leash; the first must be a path."""
+    return [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *argv]
+
+
+class ChildStartError(RuntimeError):
+    """A child of the lab did not come up; the text says which, and where its log is."""
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program with exactly this environment; both its outputs go to the end of `log`.
+
+    Call it from a thread that lives as long as the child shall: the kernel watches that thread.
+    """
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            leashed(argv),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+
+
+def stop(child: subprocess.Popen[bytes] | None, patience: float = 3.0) -> None:
+    """End a child by its pid: SIGTERM, and SIGKILL after `patience` seconds. Blocks until it is gone."""
+    if child is None or child.poll() is not None:
+        return
+    child.send_signal(signal.SIGCONT)  # a stopped process does not see SIGTERM
+    child.terminate()
+    try:
+        child.wait(patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def bare_environment() -> dict[str, str]:
+    """What a child inherits: this environment without AWS or agent settings, credential files and proxies."""
+    ours = ("AWS_", "ZDD_", "BOTO_", "MOTO_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(ours) and not name.upper().endswith("_PROXY")
+    }
+    package_folder = str(Path(__file__).resolve().parents[2])
+    search = [package_folder, *filter(None, kept.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        **kept,
+        "NO_PROXY": "*",  # everything is on loopback
+        "PYTHONPATH": os.pathsep.join(search),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }

@@ -1,0 +1,1 @@
+"""What a person sees: the demo, its screen and its picture."""

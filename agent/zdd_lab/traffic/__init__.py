@@ -1,0 +1,1 @@
+"""A load on the balancer, and the record of each request."""

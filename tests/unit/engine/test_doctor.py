@@ -1,0 +1,92 @@
+"""The doctor over fakes: it names what is wrong, and changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakes import group
+from host import Host
+from zdd_agent.engine.doctor import Doctor, Finding
+from zdd_agent.errors import AgentError, Kind
+
+
+def in_service() -> Host:
+    host = Host(group())
+    host.aws.put("web")
+    host.aws.put_sibling("web")
+    return host
+
+
+def examine(host: Host) -> dict[str, Finding]:
+    doctor = Doctor(
+        observer=host.observer,
+        aws=host.aws,
+        metadata=host.metadata,
+        prober=host.prober,
+        clock=host.clock,
+        floor=host.floor,
+        local=(("socket", lambda: "has mode 0660"),),
+    )
+    return {finding.name: finding for finding in doctor.examine()}
+
+
+def test_a_well_host_has_no_problem_and_is_registered_as_before() -> None:
+    host = in_service()
+    before = host.aws.registered()
+    found = examine(host)
+    assert all(finding.ok for finding in found.values())
+    assert host.aws.registered() == before
+
+
+@pytest.mark.parametrize("action", ["RegisterTargets", "DeregisterTargets"])
+def test_a_missing_permission_is_named(action: str) -> None:
+    host = in_service()
+    name = f"elasticloadbalancing:{action}"
+    host.aws.errors[action] = [AgentError(Kind.AWS_DENIED, f"cannot call: no {name}", hint=f"allow {name}", value=name)]
+    found = examine(host)
+    assert [f.name for f in found.values() if not f.ok] == ["permissions for web"]
+    assert name in found["permissions for web"].hint
+
+
+def test_a_permission_to_describe_that_is_missing_is_named_where_it_is_needed() -> None:
+    host = in_service()
+    name = "elasticloadbalancing:DescribeTargetHealth"
+    host.aws.errors["DescribeTargetHealth"] = [AgentError(Kind.AWS_DENIED, "cannot", hint=f"allow {name}")]
+    assert name in examine(host)["target groups"].hint
+
+
+def test_without_metadata_it_says_so_and_looks_no_further() -> None:
+    host = in_service()
+    host.metadata.errors = [AgentError(Kind.METADATA_UNAVAILABLE, "cannot ask", hint="is it on?", transient=True)]
+    found = examine(host)
+    assert not found["instance metadata"].ok
+    assert not host.aws.calls
+
+
+def test_an_instance_without_a_role_is_told() -> None:
+    host = in_service()
+    host.metadata.no_role = AgentError(Kind.AWS_DENIED, "this instance has no role", hint="attach one")
+    assert not examine(host)["role"].ok
+
+
+@pytest.mark.parametrize(("skew", "ok"), [(0.4, True), (-59.0, True), (61.0, False), (-400.0, False), (None, False)])
+def test_a_clock_that_would_break_signatures_is_told_in_time(skew: float | None, ok: bool) -> None:
+    host = in_service()
+    host.aws.skew = skew
+    assert examine(host)["clock"].ok is ok
+
+
+def test_a_dead_app_is_told_with_what_it_answers() -> None:
+    host = in_service()
+    host.prober.said = "port 8080: Connection refused"
+    assert "Connection refused" in examine(host)["app for web i-me:8080"].said
+
+
+def test_a_drain_that_the_guard_would_refuse_is_told() -> None:
+    host = Host(group())
+    host.aws.put("web")
+    assert "web has 0 other healthy" in examine(host)["guard"].said
+
+
+def test_a_host_in_no_group_is_told_what_to_set() -> None:
+    assert "target_groups" in examine(Host(group()))["target groups"].hint

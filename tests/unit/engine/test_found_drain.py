@@ -1,0 +1,88 @@
+"""What the lab found out about drains and what comes behind them: the real core over fakes, in fake time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from fakes import START, FakeAws, FakeClock, arn, group
+from host import Host, succeeded
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.aws import State, Target, TargetGroup
+from zdd_agent.model.kernel import Connection, Until
+from zdd_agent.model.operation import Outcome, Verb
+
+DELAY = 300.0
+
+
+class Refusing(FakeAws):
+    """Takes no address back while it drains, as the ALB guide has it."""
+
+    def register(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
+        draining = {h.target for h in self.health(asked.arn) if h.state is State.DRAINING}
+        self.calls.pop()  # that was not the agent
+        if asked.target_type == "ip" and draining.intersection(targets):
+            self._called("RegisterTargets")
+            raise AgentError(Kind.FAILED, "cannot call RegisterTargets: InvalidTarget: still being deregistered")
+        super().register(asked, targets)
+
+
+def drained_host(*groups: TargetGroup) -> Host:
+    """Drained by proof long before the API says `unused`."""
+    host = Host(*groups, until=Until.IDLE, aws=Refusing(FakeClock(), groups))
+    for one in groups:
+        target = host.aws.put(one.name, "10.0.0.1" if one.target_type == "ip" else "i-me")
+        host.aws.put_sibling(one.name)
+        assert target.port == 8080
+    host.sensor.open = [
+        Connection(
+            1,
+            8080,
+            "10.0.0.1",
+            "10.0.9.1",
+            40000,
+            data_segments_received=1,
+            data_segments_sent=1,
+            last_received_seconds_ago=100.0,
+            last_sent_seconds_ago=99.0,
+        )
+    ]
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START < 60
+    return host
+
+
+@pytest.mark.parametrize("delay", [DELAY, 3600.0])
+def test_a_rejoin_outlasts_the_whole_delay_where_aws_refuses_an_address_that_drains(delay: float) -> None:
+    host = drained_host(group(target_type="ip", deregistration_delay=delay))
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+    assert delay < host.clock.now() - START < delay + 60
+
+
+def test_it_asks_aws_no_more_often_than_useful_meanwhile() -> None:
+    host = drained_host(group(target_type="ip"))
+    before = len(host.aws.calls)
+    assert succeeded(host.do(Verb.REJOIN))
+    assert len(host.aws.calls) - before <= 8, host.aws.calls[before:]
+
+
+def test_a_group_that_refuses_keeps_no_other_group_waiting() -> None:
+    host = drained_host(group("addresses", target_type="ip"), group("web"))
+    host.begin(Verb.REJOIN)
+    while host.clock.now() - START < 100:
+        host.turn()
+    assert (arn("web"), "i-me", 8080) in host.aws.registered()
+    operation = host.finish()
+    assert succeeded(operation), operation.message
+    assert (arn("addresses"), "10.0.0.1", 8080) in host.aws.registered()
+
+
+def test_a_time_out_that_was_asked_for_is_kept_while_aws_refuses() -> None:
+    host = drained_host(group(target_type="ip"))
+    began = host.clock.now()
+    operation = host.do(Verb.REJOIN, 50.0)
+    assert operation.outcome is Outcome.TIMED_OUT
+    assert "still being deregistered" in operation.message + str(operation.failure)
+    assert host.clock.now() - began < 60
