@@ -8,7 +8,8 @@ from typing import Protocol
 
 from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Sample
-from zdd_agent.model.operation import ProbeResult, Record
+from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.record import Record
 
 
 class Metadata(Protocol):
@@ -20,12 +21,15 @@ class Metadata(Protocol):
     def role(self) -> str:
         """The ARN of this host's instance profile. Raises AgentError AWS_DENIED when it has none."""
 
+    def being_terminated(self) -> bool:
+        """Whether Auto Scaling is about to terminate this instance. Raises METADATA_UNAVAILABLE, transient."""
+
 
 class LoadBalancing(Protocol):
     """Elastic Load Balancing v2. Every call raises AgentError; `transient` tells whether to ask again."""
 
-    def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
-        """The groups of these names or ARNs. Raises TARGET_GROUP_NOT_FOUND."""
+    def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
+        """The groups of these names or ARNs, whatever their VPC, without their attributes; and the names of none."""
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         """All groups of the VPC, without their attributes (see `with_attributes`)."""
@@ -55,6 +59,9 @@ class Instances(Protocol):
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
         """The Availability Zone of each of these instances. Raises AgentError."""
 
+    def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these instances that run. Raises AgentError; AWS_DENIED where the role may not ask."""
+
 
 class Sensor(Protocol):
     """The kernel's view of the app's connections."""
@@ -81,6 +88,9 @@ class Store(Protocol):
 
     def write(self, record: Record) -> None:
         """Returns when the record and its folder are synced. Raises AgentError STORE, transient."""
+
+    def set_aside(self, cause: str) -> None:
+        """Keep what was written under another name, and say so loudly. Raises AgentError STORE, transient."""
 
 
 class Clock(Protocol):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
+
+# A target group's ARN, an Id and a port.
+TargetKey = tuple[str, str, int]
 
 
 class State(StrEnum):
@@ -44,6 +48,25 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupMinimum:
+    """How many healthy targets the group itself asks for: at least `count`, and at least `percent` of the registered.
+
+    With fewer, its load balancer also sends requests to unhealthy targets, or takes the zone out of DNS. Both
+    thresholds are folded into one: the larger count and the larger percentage. AWS counts each zone on its own where
+    the group's `cross_zone` is off.
+
+    Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-target-groups.html
+    """
+
+    count: int = 1
+    percent: float | None = None
+
+    def of(self, registered: int) -> int:
+        """How many of this many registered targets must stay healthy."""
+        return max(self.count, ceil(registered * (self.percent or 0.0) / 100))
+
+
+@dataclass(frozen=True, slots=True)
 class TargetGroup:
     """What a decision needs to know of a target group.
 
@@ -63,6 +86,7 @@ class TargetGroup:
     version: str = "HTTP1"
     balancers: tuple[str, ...] = ()
     cross_zone: bool = True
+    minimum: GroupMinimum = GroupMinimum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +98,27 @@ class Target:
     port: int
     zone: str | None = None
 
+    @property
+    def key(self) -> TargetKey:
+        """What names it: the group's ARN, the Id and the port."""
+        return self.group, self.id, self.port
+
     def __str__(self) -> str:
         return f"{group_name(self.group)} {self.id}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class TargetHealth:
-    """One line of DescribeTargetHealth."""
+    """One line of DescribeTargetHealth.
+
+    `shifted`: a zonal shift keeps new work away from it, whatever its state says.
+    """
 
     target: Target
     state: State
     reason: str = ""
     description: str = ""
+    shifted: bool = False
 
     def __str__(self) -> str:
         return f"{self.target} is {self.state}" + (f" ({self.reason})" if self.reason else "")
@@ -93,10 +126,14 @@ class TargetHealth:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Every target group that holds this host, and under which Id, port and zone."""
+    """Every target group that holds this host, and under which Id, port and zone.
+
+    `spare` are the targets that were `Target.NotInUse` when this host left: they need not become `healthy`.
+    """
 
     groups: tuple[TargetGroup, ...] = ()
     targets: tuple[Target, ...] = ()
+    spare: tuple[Target, ...] = ()
 
     def group(self, arn: str) -> TargetGroup:
         """The group of this ARN. Raises KeyError when it is no part of the membership."""
@@ -108,15 +145,32 @@ class Membership:
     def joined(self, other: Membership) -> Membership:
         """Both memberships; where they name the same group, `other` has the newer facts."""
         groups = {group.arn: group for group in (*self.groups, *other.groups)}
-        targets = {(t.group, t.id, t.port): t for t in (*other.targets, *self.targets)}
-        return Membership(tuple(groups.values()), tuple(targets.values()))
+        targets = {target.key: target for target in (*other.targets, *self.targets)}
+        spare = {target.key: target for target in (*self.spare, *other.spare)}
+        return Membership(tuple(groups.values()), tuple(targets.values()), tuple(spare.values()))
 
     def without_groups(self, arns: frozenset[str]) -> Membership:
-        """The membership less these groups."""
+        """The membership without these groups."""
         return Membership(
             tuple(g for g in self.groups if g.arn not in arns),
             tuple(t for t in self.targets if t.group not in arns),
+            tuple(t for t in self.spare if t.group not in arns),
         )
+
+    def without_target(self, target: Target) -> Membership:
+        """The membership without this target, and without its group where that was the only one."""
+        targets = tuple(t for t in self.targets if t.key != target.key)
+        held = {t.group for t in targets}
+        return Membership(
+            tuple(g for g in self.groups if g.arn in held),
+            targets,
+            tuple(t for t in self.spare if t.key != target.key),
+        )
+
+    def with_groups(self, groups: Iterable[TargetGroup]) -> Membership:
+        """The membership with newer facts about its groups."""
+        newer = {group.arn: group for group in groups}
+        return replace(self, groups=tuple(newer.get(group.arn, group) for group in self.groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +185,17 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """How many targets must stay healthy: a number, or a percentage of the registered ones."""
+class MinHealthy:
+    """How many other targets must stay healthy: a number, or a percentage of the hosts that belong."""
 
     number: int = 1
     percent: float | None = None
 
-    def of(self, registered: int) -> int:
-        """How many of so many registered targets must stay."""
+    def of(self, hosts: int) -> int:
+        """How many must stay, where this many belong; a percentage is rounded up."""
         if self.percent is None:
             return self.number
-        return ceil(registered * self.percent / 100)
+        return ceil(hosts * self.percent / 100)
 
 
 def group_name(arn: str) -> str:
