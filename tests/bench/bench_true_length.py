@@ -70,8 +70,8 @@ async def adaptive(lab: Lab, host: Host, under: Load) -> None:
         flush=True,
     )
     promise(0 <= took - lag <= 8, "adaptive ends within the slowest node's lag + 8 s")
-    measured = f"{took:.1f} s after deregistering, of which {lag:.1f} s are that lag"
-    found('`idle`, `floor = "adaptive"`', "at most 8 s behind the slowest node's lag", measured)
+    measured = f"{took:.1f} s after the deregistration; that node stopped after {lag:.1f} s"
+    found('`idle`, `floor = "adaptive"`', "at most 8 s after the slowest node has stopped sending", measured)
     await _back(lab, host, under, began)
 
 
@@ -89,7 +89,7 @@ async def _long(lab: Lab, host: Host, under: Load, path: str, until: str) -> Non
     )
     promise(not cut, f"none of {path} is cut: {[one.error for one in cut]}")
     measured = f"{drained.ended - last:.2f} s; {len(asked)} in flight, {len(cut)} cut; {drained.seconds:.0f} s in all"
-    found(f"`{until}`, {path} until the last moment", "at most 1 s behind the last answer, none cut", measured)
+    found(f"`{until}`, {path} sent until the last moment", "at most 1 s after the last response, none cut", measured)
     promise(-0.25 <= drained.ended - last <= 1, f"the drain ends within 1 s after the last answer of {path}")
     await host.start_app("v2", SLOW)
     await _back(lab, host, under, began)
@@ -137,7 +137,9 @@ async def scenario(name: str) -> None:
             for host in lab.hosts:
                 await SCENARIOS[name](lab, host, under)
             print(f"{name}: {len(under.records())} requests, {len(under.failed())} failed", flush=True)
-            found("the load beside these", "0 failed", f"{len(under.failed())} of {len(under.records()):,} failed")
+            found(
+                "all other requests meanwhile", "0 failed", f"{len(under.failed())} of {len(under.records()):,} failed"
+            )
     _kept(name).parent.mkdir(parents=True, exist_ok=True)
     _kept(name).write_text(json.dumps(rows), "utf-8")
 
