@@ -1,7 +1,7 @@
 """A drain at ALB's true length: lag 10 to 20 s, deregistration delay 300 s, 2 hosts, the demo's load.
 
 `python tests/bench/bench_true_length.py [idle | adaptive | flight | stream]...`; minutes long. Prints figures, and
-fails where a promise of docs/operations.md is not kept.
+fails when one of its promises is not kept.
 """
 
 import asyncio
