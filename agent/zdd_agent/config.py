@@ -33,7 +33,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Poll(_Table):
+class PollSettings(_Table):
     """How often AWS is asked while a target changes. The API budget belongs to the whole account."""
 
     interval_seconds: Seconds = Field(10.0, description="seconds between two looks, more than 0")
@@ -42,7 +42,7 @@ class Poll(_Table):
     )
 
 
-class Probe(_Table):
+class ProbeSettings(_Table):
     """How the app is asked before anything is registered."""
 
     interval_seconds: Seconds = Field(1.0, description="seconds between two probes, more than 0")
@@ -66,7 +66,7 @@ class FloorSeconds(_Table):
         return {kind: getattr(self, kind.value) for kind in BalancerKind}
 
 
-class Drain(_Table):
+class DrainSettings(_Table):
     """What ends a drain."""
 
     until: Until = Field(Until.CLOSED, description="`closed`, `idle` or `unused`")
@@ -75,14 +75,14 @@ class Drain(_Table):
     quiet_seconds: Seconds = Field(5.0, description="seconds, more than 0")
 
 
-class Timeouts(_Table):
+class TimeoutSettings(_Table):
     """Spans after which an operation ends as timed out. Derived from the target groups when not given."""
 
     drain_seconds: Seconds | None = Field(None, description="seconds, more than 0")
     rejoin_seconds: Seconds | None = Field(None, description="seconds, more than 0")
 
 
-class Access(_Table):
+class AccessSettings(_Table):
     """Who may read and who may operate, besides root and the agent's own user. Names or numbers."""
 
     operator_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
@@ -101,11 +101,11 @@ class Settings(_Table):
     )
     min_healthy: int | str = Field(1, description="a number of targets, 0 or more, or a percentage such as '50%'")
     drained_warning_seconds: Seconds = Field(3600.0, description="seconds, more than 0")
-    poll: Poll = Poll()
-    probe: Probe = Probe()
-    drain: Drain = Drain()
-    timeouts: Timeouts = Timeouts()
-    access: Access = Access()
+    poll: PollSettings = PollSettings()
+    probe: ProbeSettings = ProbeSettings()
+    drain: DrainSettings = DrainSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    access: AccessSettings = AccessSettings()
 
     @property
     def floor(self) -> Floor:

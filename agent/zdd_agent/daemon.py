@@ -32,7 +32,7 @@ from zdd_agent.adapters.supervisor import Systemd, passed_listener
 from zdd_agent.api.access import Policy, numbers
 from zdd_agent.api.routes import Api, error_response
 from zdd_agent.api.transport import Transport
-from zdd_agent.config import Access, Settings, load
+from zdd_agent.config import AccessSettings, Settings, load
 from zdd_agent.decide.drain import Rules
 from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.effects import Acts, Pace
@@ -161,7 +161,7 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-def _policy(access: Access) -> Policy:
+def _policy(access: AccessSettings) -> Policy:
     def user(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
 

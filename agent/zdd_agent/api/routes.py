@@ -15,15 +15,14 @@ from pydantic import BaseModel, ValidationError
 from zdd_agent import __version__
 from zdd_agent.api import schema
 from zdd_agent.api.access import Level, Policy
-from zdd_agent.api.http1 import Request, Response
+from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.api.metrics import render_metrics
 from zdd_agent.api.openapi import document
 from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.status import Reporter
 from zdd_agent.errors import BY_WIRE, AgentError, Kind, nearest
-from zdd_agent.model.operation import FORCIBLE, Operation, Verb
-from zdd_agent.model.operation import Request as OperationRequest
+from zdd_agent.model.operation import FORCIBLE, Operation, Request, Verb
 from zdd_agent.ports import Clock
 
 # Seconds that one request may wait, so that a forgotten caller does not hold its connection for ever.
@@ -59,7 +58,7 @@ ROUTES = (
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    request: Request
+    request: HttpRequest
     name: str
     query: Mapping[str, float]
 
@@ -74,7 +73,7 @@ class Api:
         self._clock = clock
         self._policy = policy
 
-    def handle(self, request: Request) -> Response:
+    def handle(self, request: HttpRequest) -> HttpResponse:
         """The answer to a request.
 
         Raises:
@@ -88,10 +87,10 @@ class Api:
         route, name = _route(request.method, path)
         if allowed < route.access:
             raise _forbidden(request, "operate")
-        handler: Callable[[_Call], Response] = getattr(self, f"_{route.handler}")
+        handler: Callable[[_Call], HttpResponse] = getattr(self, f"_{route.handler}")
         return handler(_Call(request, name, _query(query, route)))
 
-    def _status(self, _: _Call) -> Response:
+    def _status(self, _: _Call) -> HttpResponse:
         shot = self._reporter.snapshot()
         operation = shot.record.operation
         seen = shot.seen
@@ -112,13 +111,13 @@ class Api:
         )
         return _json(200, view)
 
-    def _drain(self, call: _Call) -> Response:
+    def _drain(self, call: _Call) -> HttpResponse:
         return self._operate(call, Verb.DRAIN)
 
-    def _rejoin(self, call: _Call) -> Response:
+    def _rejoin(self, call: _Call) -> HttpResponse:
         return self._operate(call, Verb.REJOIN)
 
-    def _operate(self, call: _Call, verb: Verb) -> Response:
+    def _operate(self, call: _Call, verb: Verb) -> HttpResponse:
         body = _body(call.request.body)
         if unfit := [check for check in body.force if check not in FORCIBLE[verb]]:
             known = ", ".join(FORCIBLE[verb])
@@ -133,17 +132,17 @@ class Api:
         uid = call.request.peer.uid
         if verb is Verb.REJOIN and body.until is not None:
             raise AgentError(Kind.USAGE, "cannot rejoin until something: that is for a drain", value="until")
-        asked = OperationRequest(verb, uid, body.timeout, body.reason, body.force, body.retry_seconds, body.until)
+        asked = Request(verb, uid, body.timeout, body.reason, body.force, body.retry_seconds, body.until)
         operation = self._ledger.begin(asked)
         if "wait" in call.query:
             operation = self._wait(call, operation)
         return self._operation_answer(operation, call)
 
-    def _cancel(self, call: _Call) -> Response:
+    def _cancel(self, call: _Call) -> HttpResponse:
         operation = self._ledger.cancel(call.request.peer.uid)
         return _json(202, schema.OperationView.of(operation, self._clock.now()))
 
-    def _operation(self, call: _Call) -> Response:
+    def _operation(self, call: _Call) -> HttpResponse:
         after = int(call.query.get("after", 0))
         deadline = self._clock.now() + call.query.get("wait", 0.0)
         while True:
@@ -153,17 +152,17 @@ class Api:
             if events or over or call.request.gone() or self._ledger.closed:
                 return _json(200, schema.OperationView.of(operation, self._clock.now(), events))
 
-    def _doctor(self, _: _Call) -> Response:
+    def _doctor(self, _: _Call) -> HttpResponse:
         findings = self._examiner.examine()
         views = tuple(schema.FindingView(name=f.name, ok=f.ok, said=f.said, hint=f.hint) for f in findings)
         return _json(200, schema.DoctorView(ok=all(f.ok for f in findings), findings=views))
 
-    def _metrics(self, _: _Call) -> Response:
+    def _metrics(self, _: _Call) -> HttpResponse:
         text = render_metrics(self._ledger.record(), self._ledger.counts(), self._clock.now())
-        return Response(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+        return HttpResponse(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 
-    def _openapi(self, _: _Call) -> Response:
-        return Response(200, json.dumps(document(ROUTES)).encode())
+    def _openapi(self, _: _Call) -> HttpResponse:
+        return HttpResponse(200, json.dumps(document(ROUTES)).encode())
 
     def _wait(self, call: _Call, operation: Operation) -> Operation:
         deadline = self._clock.now() + call.query["wait"]
@@ -176,7 +175,7 @@ class Api:
                 break
         return operation
 
-    def _operation_answer(self, operation: Operation, call: _Call) -> Response:
+    def _operation_answer(self, operation: Operation, call: _Call) -> HttpResponse:
         view = schema.OperationView.of(operation, self._clock.now())
         if operation.outcome is None:
             return _json(202, view)
@@ -185,13 +184,13 @@ class Api:
         return _json(BY_WIRE[operation.failure.kind].http_status, view)
 
 
-def error_response(error: AgentError) -> Response:
+def error_response(error: AgentError) -> HttpResponse:
     """The answer that an error becomes."""
     value = None if error.value is None else str(error.value)
     view = schema.ErrorView(kind=error.kind.wire, message=error.message, hint=error.hint, value=value)
     headers = (("allow", str(error.value)),) if error.kind is Kind.METHOD_NOT_ALLOWED else ()
     body = schema.ErrorBody(error=view).model_dump_json().encode()
-    return Response(error.kind.http_status, body, headers=headers)
+    return HttpResponse(error.kind.http_status, body, headers=headers)
 
 
 def _route(method: str, path: str) -> tuple[Route, str]:
@@ -255,7 +254,7 @@ def _body(raw: bytes) -> schema.OperationBody:
         ) from None
 
 
-def _forbidden(request: Request, verb: str) -> AgentError:
+def _forbidden(request: HttpRequest, verb: str) -> AgentError:
     return AgentError(
         Kind.FORBIDDEN,
         f"cannot let uid {request.peer.uid} {verb}: not root and not in the operator group",
@@ -264,5 +263,5 @@ def _forbidden(request: Request, verb: str) -> AgentError:
     )
 
 
-def _json(status: int, view: BaseModel) -> Response:
-    return Response(status, view.model_dump_json().encode())
+def _json(status: int, view: BaseModel) -> HttpResponse:
+    return HttpResponse(status, view.model_dump_json().encode())

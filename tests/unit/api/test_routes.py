@@ -12,7 +12,7 @@ from fakes import group
 from host import Host
 from zdd_agent.adapters.clock import SystemClock
 from zdd_agent.api.access import Level, Peer, Policy
-from zdd_agent.api.http1 import Request, Response
+from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.api.routes import ROUTES, Api, Route, error_response
 from zdd_agent.engine.doctor import Doctor
 from zdd_agent.errors import AgentError, Kind
@@ -43,10 +43,10 @@ class Served:
         )
         self.api = Api(self.host.ledger, self.host.reporter(), doctor, self.clock, POLICY)
 
-    def ask(self, method: str, target: str, body: bytes = b"", level: Level = Level.OPERATE) -> Response:
+    def ask(self, method: str, target: str, body: bytes = b"", level: Level = Level.OPERATE) -> HttpResponse:
         peer = Peer(1, UIDS[level], frozenset())
         try:
-            return self.api.handle(Request(method, target, body, peer, lambda: self.gone))
+            return self.api.handle(HttpRequest(method, target, body, peer, lambda: self.gone))
         except AgentError as error:
             return error_response(error)
 
@@ -67,11 +67,11 @@ def served() -> Served:
     return Served()
 
 
-def error(response: Response) -> tuple[int, str]:
+def error(response: HttpResponse) -> tuple[int, str]:
     return response.status, json.loads(response.body)["error"]["kind"]
 
 
-def said(response: Response) -> Any:
+def said(response: HttpResponse) -> Any:
     return json.loads(response.body)
 
 
