@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from zdd_agent.api.answers import error_response
 from zdd_agent.api.http1 import HttpRequest, HttpResponse, Limits
-from zdd_agent.api.routes import error_response
 from zdd_agent.api.transport import Transport
 
 # Seconds after which a test that waits for the other end gives up.

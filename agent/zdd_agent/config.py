@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from zdd_agent.errors import AgentError, Kind, nearest
+from zdd_agent.limits import LONGEST_SECONDS
 from zdd_agent.model.aws import BalancerKind, Floor
 from zdd_agent.model.kernel import Until
 
@@ -26,7 +27,7 @@ def _no_bool(value: object) -> object:
 
 
 _Number = Annotated[float, BeforeValidator(_no_bool)]
-Seconds = Annotated[_Number, Field(gt=0, le=172_800)]
+Seconds = Annotated[_Number, Field(gt=0, le=LONGEST_SECONDS)]
 
 
 class _Table(BaseModel):

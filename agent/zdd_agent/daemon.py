@@ -30,7 +30,8 @@ from zdd_agent.adapters.sensor import KernelSensor
 from zdd_agent.adapters.store import FileStore
 from zdd_agent.adapters.supervisor import Systemd, passed_listener
 from zdd_agent.api.access import Policy, numbers
-from zdd_agent.api.routes import Api, error_response
+from zdd_agent.api.answers import error_response
+from zdd_agent.api.dispatch import Api
 from zdd_agent.api.transport import Transport
 from zdd_agent.config import AccessSettings, Settings, load
 from zdd_agent.decide.drain import Rules
