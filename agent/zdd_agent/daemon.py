@@ -129,11 +129,16 @@ def serve() -> int:
     api = Api(ledger, reporter, doctor, clock, _policy(settings.access))
     transport = Transport(listener, api.handle, error_response)
 
-    threading.Thread(target=_stop_on_signal, args=(runner.stop,), name="signals", daemon=True).start()
+    def stop() -> None:
+        # First, or whoever is let go asks again at once: the loop may be in a call to AWS for many seconds yet.
+        transport.stop_accepting()
+        runner.stop()
+
     # What was built so far stays for good: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
     transport.start()
+    threading.Thread(target=_stop_on_signal, args=(stop,), name="signals", daemon=True).start()
     log.info("zdd-agent %s listens on %s", __version__, listener.getsockname())
     runner.run()
     supervisor.stopping()

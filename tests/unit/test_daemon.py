@@ -242,6 +242,25 @@ def test_a_stop_answers_whoever_waits_and_the_next_daemon_goes_on_with_the_opera
             log_until(process, f"resuming drain {answer.json['id']}")
 
 
+def test_a_stop_lets_go_of_whoever_waits_and_takes_no_new_request_while_the_loop_is_still_in_a_call(
+    folder: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a metadata service that never answers
+        silent.settimeout(PATIENCE)
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        more = {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint}
+        with serving(folder, **more) as process, Caller(folder / "agent.sock") as waiting:
+            waiting.send(b"POST /v1/drain?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+            call, _ = silent.accept()  # the loop is in its call, and will be for seconds
+            process.send_signal(signal.SIGTERM)
+            assert waiting.reply().headers["connection"] == "close"
+            with call, Caller(folder / "agent.sock") as late:
+                late.socket.settimeout(1)
+                late.send(b"GET /v1/metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                with pytest.raises(TimeoutError):
+                    late.socket.recv(1)
+
+
 def test_a_supervisor_hears_ready_the_watchdog_and_stopping(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(folder / "notify"))

@@ -50,12 +50,19 @@ class Transport:
         self._alarm, self._waker = socket.socketpair()
         self._thread.start()
 
-    def close(self, seconds: float) -> None:
-        """Stop accepting, and give answers under way so long to leave."""
-        self._ending.set()
-        if self._thread.is_alive():
+    def stop_accepting(self) -> None:
+        """Take no further connection or request; answers under way still leave, each as the last of its connection.
+
+        Whoever comes waits in the listener's queue: for the next daemon where systemd keeps the socket.
+        """
+        if not self._ending.is_set():
+            self._ending.set()
             self._waker.send(b"!")
-            self._thread.join(seconds)
+
+    def close(self, seconds: float) -> None:
+        """Stop accepting, and wait up to `seconds` for the answers under way to leave."""
+        self.stop_accepting()
+        self._thread.join(seconds)
         self._waker.close()
         with self._changed:
             self._changed.wait_for(lambda: not any(c.busy for c in self._connections), seconds)

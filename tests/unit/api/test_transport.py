@@ -106,6 +106,21 @@ def test_when_every_connection_waits_for_an_answer_a_new_one_is_told_to_come_bac
             caller.socket.close()
 
 
+def test_once_it_stops_accepting_an_open_connection_carries_no_further_request() -> None:
+    asked: list[str] = []
+
+    def note(request: HttpRequest) -> HttpResponse:
+        asked.append(request.target)
+        return echo(request)
+
+    with agent(note) as on, Caller(on.path) as caller:
+        assert caller.get("/first").status == 200
+        on.transport.stop_accepting()
+        caller.send(b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert caller.ended()
+    assert asked == ["/first"]
+
+
 def test_close_lets_the_answers_under_way_leave() -> None:
     gate = Gate()
     with agent(gate.handle) as on, Caller(on.path) as caller:

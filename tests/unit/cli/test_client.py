@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from wire import agent
 from zdd_agent.api.http1 import HttpRequest, HttpResponse, Limits
-from zdd_agent.cli.client import REPEATS, Client
+from zdd_agent.cli.client import PAUSE_SECONDS, REPEATS, Client
 from zdd_agent.errors import AgentError, Kind
 
 OPERATION = {"id": "4f", "verb": "drain", "outcome": None, "error": None, "events": [], "message": ""}
@@ -215,6 +216,13 @@ def test_following_survives_a_restart_of_the_agent() -> None:
             Path(on.path).symlink_to(again.path)
             thread.join()
     assert following[0]["outcome"] == "succeeded"
+
+
+def test_following_pauses_after_an_answer_without_news_since_an_agent_that_stops_answers_at_once() -> None:
+    with agent(answers(*[OPERATION] * 3, DONE)) as on:
+        began = time.monotonic()
+        Client(on.path).follow(OPERATION, lambda _: None)
+    assert time.monotonic() - began >= 3 * PAUSE_SECONDS
 
 
 def test_following_ends_with_an_error_that_waiting_cannot_cure() -> None:
