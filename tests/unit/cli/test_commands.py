@@ -450,6 +450,16 @@ def test_a_reader_that_left_changes_neither_the_exit_code_nor_is_it_spoken_of(ou
     assert "BrokenPipe" not in err
 
 
+def test_a_reader_that_left_is_not_spoken_of_by_check_config_either(tmp_path: Path) -> None:
+    environ = {**os.environ, "ZDD_AGENT_STATE_DIRECTORY": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "zdd_agent", "check-config"]
+    done = subprocess.run(argv, env=environ, text=True, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_command_loads_nothing_but_the_standard_library() -> None:
     look = "import sys; from zdd_agent import __main__; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
