@@ -167,7 +167,7 @@ def test_the_agent_takes_the_settings_that_were_written(rendered: dict[str, str]
     Host(tmp_path).boot(rendered["name"], DEBIAN)
     file = tmp_path / "etc/zdd-agent/config.toml"
 
-    env = leash.bare_environment() | {"ZDD_AGENT_CONFIG": str(file)}
+    env = leash.bare_environment() | {"ZDD_AGENT_CONFIG": str(file), "ZDD_AGENT_STATE_DIRECTORY": str(tmp_path)}
     argv = [sys.executable, "-m", "zdd_agent", "check-config"]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wire import agent
-from zdd_agent.api.http1 import Request, Response
+from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.cli import commands
 from zdd_agent.errors import AgentError, Kind
 
@@ -61,7 +61,7 @@ class Scripted:
         self.asked: list[tuple[str, Any]] = []
         self._answers = answers
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         name = request.target.removeprefix("/v1/").partition("/")[0]
         body = json.loads(request.body) if request.body else None
         self.asked.append((f"{request.method} {name}", body))
@@ -70,7 +70,7 @@ class Scripted:
             raise answer
         if isinstance(answer, list):
             answer = answer.pop(0)
-        return Response(200, json.dumps(answer).encode())
+        return HttpResponse(200, json.dumps(answer).encode())
 
 
 def nothing_local(_: Namespace) -> int:
@@ -402,11 +402,11 @@ def started(path: str, *words: str, **more: Any) -> "subprocess.Popen[str]":
 def test_ctrl_c_ends_the_command_with_130_and_says_that_the_drain_goes_on() -> None:
     asked, leave = threading.Event(), threading.Event()
 
-    def wait(request: Request) -> Response:
+    def wait(request: HttpRequest) -> HttpResponse:
         if request.method == "GET":
             asked.set()
             leave.wait()
-        return Response(200, json.dumps(operation()).encode())
+        return HttpResponse(200, json.dumps(operation()).encode())
 
     with agent(wait) as on, started(on.path, "drain") as process:
         assert asked.wait(10)
@@ -448,6 +448,16 @@ def test_a_reader_that_left_changes_neither_the_exit_code_nor_is_it_spoken_of(ou
         _, err = process.communicate()
     assert process.returncode == code
     assert "BrokenPipe" not in err
+
+
+def test_a_reader_that_left_is_not_spoken_of_by_check_config_either(tmp_path: Path) -> None:
+    environ = {**os.environ, "ZDD_AGENT_STATE_DIRECTORY": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "zdd_agent", "check-config"]
+    done = subprocess.run(argv, env=environ, text=True, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_loads_nothing_but_the_standard_library() -> None:
