@@ -48,7 +48,7 @@ if words[0] == "ask":
         connection.sendall(text.encode())
         print(connection.makefile("rb").readline().split()[1].decode())
 else:
-    sys.exit(cli.main(words, lambda _: 1))
+    sys.exit(commands.main(words, lambda _: 1))
 """  # noqa: E501  a program of its own
 
 WHO = {
