@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from hosts import PREFIX, Host, Site, run  # noqa: E402  beside this file
-
-TOP = HERE.parent.parent
+from hosts import Host, Site  # noqa: E402  beside this file
+from packages import built, image, layer  # noqa: E402  likewise
 
 
 def _missing() -> str:
@@ -35,33 +35,34 @@ def pytest_report_header() -> str | None:
     return f"left out: tests/system ({why})" if (why := _missing()) else None
 
 
-@pytest.fixture(scope="session")
-def deb() -> Path:
-    """The package under test: $ZDD_DEB, or built from this tree."""
-    if given := os.environ.get("ZDD_DEB"):
-        return Path(given)
-    arch = run("dpkg", "--print-architecture").stdout.strip()
-    env = {**os.environ, "PYTHONPATH": str(TOP / "agent")}
-    subprocess.run([sys.executable, str(TOP / "packaging" / "build.py"), f"deb-{arch}"], env=env, check=True)
-    return next((TOP / "build" / "package").glob(f"*_{arch}.deb"))
-
-
-@pytest.fixture(scope="session")
-def site(deb: Path) -> Iterator[Site]:
-    """Two hosts that serve behind the lab's load balancer, each with the deb installed and the app enabled."""
-    image = Path(run(HERE / "image.sh", seconds=600).stdout.strip())
+@contextmanager
+def booted(hosts: int) -> Iterator[Site]:
+    """Hosts behind the lab's load balancer; neither the app nor the agent is there yet."""
     # Not below /tmp, which may be a tmpfs without the attributes that an overlay needs.
     folder = Path(tempfile.mkdtemp(prefix="zdd-system-", dir="/var/tmp"))
     try:
-        run(HERE / "layers.sh", folder / "layer", seconds=300)
-        with Site(f"zdd{os.getpid() % 10000}", folder, [folder / "layer", image], hosts=2) as made:
-            for host in made.hosts:
-                host.install(deb)
-                host.sh("systemctl enable --now app.service")
-            made.wait_healthy(2)
-            yield made
+        # Several test modules have their hosts at the same time.
+        with Site(f"zdd{secrets.token_hex(3)}", folder, [layer(), image()], hosts) as site:
+            yield site
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def deb() -> Path:
+    """The package under test: $ZDD_DEB, or built from this tree."""
+    return Path(given) if (given := os.environ.get("ZDD_DEB")) else built("deb")
+
+
+@pytest.fixture(scope="module")
+def site(deb: Path) -> Iterator[Site]:
+    """Two hosts that serve behind the lab's load balancer, each with the deb installed and the app enabled."""
+    with booted(hosts=2) as made:
+        for host in made.hosts:
+            host.install(deb)
+            host.sh("systemctl enable --now app.service")
+        made.wait_healthy(2)
+        yield made
 
 
 @pytest.fixture
@@ -81,6 +82,3 @@ def served(site: Site) -> Iterator[Site]:
 def host(served: Site) -> Host:
     """The first of them."""
     return served.hosts[0]
-
-
-__all__ = ["PREFIX"]

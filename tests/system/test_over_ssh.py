@@ -6,18 +6,18 @@ Ansible's role installs the agent that all of them use.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import booted
 from hosts import TOP, Host, Site, run
+from packages import install, of_debian
 
 from ansible_rig import Ansible, ansible, ansible_bin, cut
 from zdd_lab.processes.leash import bare_environment
@@ -87,21 +87,8 @@ class Fleet:
         return [host.status()["posture"] for host in self.hosts]
 
 
-def _packages(image: Path, folder: Path) -> list[Path]:
-    """The debs of EXTRA with what the image lacks for them."""
-    (folder / "partial").mkdir(parents=True)
-    status = f"Dir::State::status={image}/var/lib/dpkg/status"
-    words = ("-qq", "-o", status, "-o", f"Dir::Cache::archives={folder}", "-o", "APT::Sandbox::User=root")
-    done = run("apt-get", *words, "-y", "--no-install-recommends", "-d", "install", *EXTRA, check=False, seconds=300)
-    if done.returncode != 0:
-        pytest.skip(f"NOT PROVED over ssh: apt-get brings no {' '.join(EXTRA)}: {done.stderr.strip()[-200:]}")
-    return sorted(folder.glob("*.deb"))
-
-
-def _open_ssh(host: Host, packages: list[Path], public_key: str) -> None:
-    for package in packages:
-        shutil.copyfile(package, host.root / "root" / package.name)
-    host.sh("DEBIAN_FRONTEND=noninteractive dpkg -i /root/*.deb && rm /root/*.deb", seconds=300)
+def _open_ssh(host: Host, debs: list[Path], public_key: str) -> None:
+    install(host, debs)
     host.write("/root/.ssh/authorized_keys", public_key)
     host.write("/usr/local/bin/deploy", DEPLOY)
     host.sh("chmod 700 /root/.ssh /usr/local/bin/deploy && chmod 600 /root/.ssh/authorized_keys")
@@ -109,31 +96,26 @@ def _open_ssh(host: Host, packages: list[Path], public_key: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def fleet(deb: Path, ansible: Ansible) -> Iterator[Fleet]:
+def fleet(deb: Path, ansible: Ansible, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three hosts with sshd and the app; the agent comes by the role."""
-    image = Path(run(HERE / "image.sh", seconds=600).stdout.strip())
-    folder = Path(tempfile.mkdtemp(prefix="zdd-ssh-", dir="/var/tmp"))
-    try:
-        packages = _packages(image, folder / "packages")
-        key = folder / "key"
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-        run(HERE / "layers.sh", folder / "layer", seconds=300)
-        with Site(f"zda{os.getpid() % 10000}", folder, [folder / "layer", image], hosts=3) as site:
-            for host in site.hosts:
-                _open_ssh(host, packages, key.with_suffix(".pub").read_text())
-                host.sh("systemctl enable --now app.service")
-            site.wait_healthy(3)
-            made = Fleet(site, ansible, key)
-            # The lab's nodes are ten times as fast as AWS's.
-            drain = {"floor_seconds": {"application": 3.0}, "quiet_seconds": 1.0}
-            settings = {"poll": {"interval_seconds": 1.0, "jitter_seconds": 0.5}, "drain": drain, "min_healthy": 1}
-            given = {"zdd_agent_package_file": str(deb), "zdd_agent_settings": settings}
-            made.install.write_text(json.dumps([{"hosts": "all", "roles": ["zdd.agent.zdd_agent"], "vars": given}]))
-            code, made.installed = made.play(made.install)
-            assert code == 0, made.installed + site.hosts[0].journal("-u zdd-agent")
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = tmp_path_factory.mktemp("fleet")
+    debs = of_debian(EXTRA, folder / "debs")
+    key = folder / "key"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    with booted(hosts=3) as site:
+        for host in site.hosts:
+            _open_ssh(host, debs, key.with_suffix(".pub").read_text())
+            host.sh("systemctl enable --now app.service")
+        site.wait_healthy(3)
+        made = Fleet(site, ansible, key)
+        # The lab's nodes are ten times as fast as AWS's.
+        drain = {"floor_seconds": {"application": 3.0}, "quiet_seconds": 1.0}
+        settings = {"poll": {"interval_seconds": 1.0, "jitter_seconds": 0.5}, "drain": drain, "min_healthy": 1}
+        given = {"zdd_agent_package_file": str(deb), "zdd_agent_settings": settings}
+        made.install.write_text(json.dumps([{"hosts": "all", "roles": ["zdd.agent.zdd_agent"], "vars": given}]))
+        code, made.installed = made.play(made.install)
+        assert code == 0, made.installed + site.hosts[0].journal("-u zdd-agent")
+        yield made
 
 
 @pytest.fixture
