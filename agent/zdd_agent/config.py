@@ -15,8 +15,8 @@ from zdd_agent.model.kernel import Until
 
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"
-# Variables of the command and of the file's place, not settings.
-_NOT_SETTINGS = frozenset({"ZDD_AGENT_FAILPOINT", "ZDD_AGENT_CONFIG"})
+# Variables of the command, of the unit and of the file's place, not settings.
+_NOT_SETTINGS = frozenset({"ZDD_AGENT_BOOT_ID", "ZDD_AGENT_FAILPOINT", "ZDD_AGENT_CONFIG"})
 
 
 def _no_bool(value: object) -> object:
