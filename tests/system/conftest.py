@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +13,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from hosts import Host, Site  # noqa: E402  beside this file
-from packages import built, image, layer  # noqa: E402  likewise
+from hosts import Host  # noqa: E402  beside this file
+from lab_site import Site, booted  # noqa: E402  likewise
+from packages import built  # noqa: E402  likewise
 
 
 def _missing() -> str:
@@ -33,19 +31,6 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 def pytest_report_header() -> str | None:
     return f"left out: tests/system ({why})" if (why := _missing()) else None
-
-
-@contextmanager
-def booted(hosts: int) -> Iterator[Site]:
-    """Hosts behind the lab's load balancer; neither the app nor the agent is there yet."""
-    # Not below /tmp, which may be a tmpfs without the attributes that an overlay needs.
-    folder = Path(tempfile.mkdtemp(prefix="zdd-system-", dir="/var/tmp"))
-    try:
-        # Several test modules have their hosts at the same time.
-        with Site(f"zdd{secrets.token_hex(3)}", folder, [layer(), image()], hosts) as site:
-            yield site
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import booted
-from hosts import Host, Site
+from hosts import Host
+from lab_site import Site, booted
 from packages import built, install, of_debian
 
 UNITS = "zdd-agent.socket zdd-agent.service"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hosts import Host, Site
+from hosts import Host
+from lab_site import Site
 
 
 def _kill(host: Host, _: Path) -> None:
