@@ -18,8 +18,8 @@ from zdd_agent.settings import Settings
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"
 _VARIABLE = "variable "  # how a complaint names a source that is no file
-# Where the file is, and the tests' failpoints: ours, but no settings.
-_NOT_SETTINGS = frozenset({"ZDD_AGENT_CONFIG", "ZDD_AGENT_FAILPOINT"})
+# Where the file is, the unit's boot ID, and the tests' failpoints: ours, but no settings.
+_NOT_SETTINGS = frozenset({"ZDD_AGENT_BOOT_ID", "ZDD_AGENT_CONFIG", "ZDD_AGENT_FAILPOINT"})
 # How like the name of a setting that of a variable must be to be a slip for it: SOKET is (0.91), and STATE_DIR (0.75);
 # SOCKET_PATH (0.71) is somebody else's.
 _SLIP_RATIO = 0.75

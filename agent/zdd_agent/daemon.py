@@ -32,7 +32,7 @@ from zdd_agent.adapters.supervisor import Systemd, passed_listener
 from zdd_agent.api.access import Policy, numbers
 from zdd_agent.api.answers import error_response
 from zdd_agent.api.dispatch import Api
-from zdd_agent.api.transport import Transport
+from zdd_agent.api.transport import Transport, turn_away
 from zdd_agent.config import load
 from zdd_agent.decide.drain import Rules
 from zdd_agent.engine.doctor import Doctor
@@ -59,9 +59,20 @@ def serve() -> int:
     log_to(os.environ)
     # Every thread inherits it; one takes them. `stop` takes locks that a signal handler could find held by itself.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    passed = passed_listener()
+    try:
+        return _serve(passed)
+    except AgentError as error:
+        # As long as somebody waits at the socket that systemd holds, systemd starts the daemon again, and at once.
+        if passed is not None:
+            turn_away(passed, error_response(error))
+        raise
+
+
+def _serve(passed: socket.socket | None) -> int:
     settings = load(os.environ)
     # Before anything reads the state: it may be that of a daemon that runs.
-    listener = passed_listener() or _listen(settings)
+    listener = passed or _listen(settings)
     clock = SystemClock()
     metadata = InstanceMetadata(os.environ)
     clients = Aws(metadata, os.environ)

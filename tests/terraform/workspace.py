@@ -7,16 +7,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from zdd_lab.story import find_mirror
 
 from zdd_lab.processes import leash
 
-MODULE = Path(__file__).parents[2] / "terraform"
+TOP = Path(__file__).parents[2]
+sys.path.insert(0, str(TOP / "scripts"))
+
+from story import find_mirror  # noqa: E402  a script, no package: found by the line above
+
+MODULE = TOP / "terraform"
 _NOBODY = "http://127.0.0.1:9"  # no call is meant to get anywhere
 _SECONDS = 300.0  # a load balancer alone takes 60 s: the provider looks only every 30
 

@@ -93,7 +93,42 @@ def status(folder: Path) -> dict[str, object]:
     return Client(str(folder / "agent.sock")).call("GET", "/v1/status")
 
 
+def refused_at_systemds_socket(folder: Path, config: str) -> None:
+    """The same for a daemon that systemd started because of callers; they are still there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(folder / "agent.sock"))
+        listener.listen(128)
+        listener.setblocking(False)
+        with Caller(folder / "agent.sock") as asking, Caller(folder / "agent.sock") as silent:
+            asking.send(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+            (folder / "config.toml").write_text(config)
+            passed = f"exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec {sys.executable} -m zdd_agent serve"
+            done = subprocess.run(
+                ["bash", "-c", passed], env=environ(folder), pass_fds=[listener.fileno()], capture_output=True,
+                text=True, check=False, timeout=GIVE_UP_SECONDS,
+            )  # fmt: skip
+            assert done.returncode == 2, done.stderr
+            for caller in (asking, silent):
+                answer = caller.reply()
+                assert (answer.status, answer.error["kind"]) == (500, "configuration")
+                assert answer.error["message"] in done.stderr
+        with pytest.raises(BlockingIOError):  # for whoever is left there systemd would start it again, for ever
+            listener.accept()
+
+
 # Settings
+
+
+def test_callers_who_wait_at_systemds_socket_get_what_is_wrong_with_the_settings_and_none_is_left(folder: Path) -> None:
+    refused_at_systemds_socket(folder, "[poll]\ninterval_seconds = 'often'")
+
+
+def test_they_get_any_other_reason_for_which_it_does_not_start(folder: Path) -> None:
+    (folder / "state").rmdir()
+    try:
+        refused_at_systemds_socket(folder, "")
+    finally:
+        (folder / "state").mkdir()
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config"])

@@ -19,6 +19,20 @@ from zdd_agent.errors import AgentError, Kind
 log = logging.getLogger(__name__)
 
 
+def turn_away(listener: socket.socket, answer: Response) -> None:
+    """Give this answer to everybody who waits at a socket that nobody is going to serve. Never waits itself."""
+    listener.setblocking(False)
+    while True:
+        try:
+            accepted, _ = listener.accept()
+        except BlockingIOError:
+            return
+        try:
+            Connection(accepted, peer_of(accepted), Limits()).refuse(answer)
+        except OSError:
+            accepted.close()
+
+
 class Transport:
     """Serves a listening Unix socket until `close`.
 

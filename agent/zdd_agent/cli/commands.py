@@ -174,7 +174,9 @@ def _command(argv: Sequence[str]) -> int:
     interrupts: list[int] = []
     # The terminal tells the command of a Ctrl-C too, and it may end in its own way. A handler from before the start,
     # for an exception could come between the start and the wait; exec gives the command the default again.
-    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # nohup, or a script's `… &`: the command ignores it too
+        signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
         status = subprocess.Popen(argv).wait()
     except OSError as error:

@@ -393,10 +393,18 @@ def test_run_ends_with_the_code_of_a_rejoin_that_fails() -> None:
 # Real processes: signals and pipes
 
 
-def started(path: str, *words: str, **more: Any) -> "subprocess.Popen[str]":
+def started(
+    path: str, *words: str, interrupt: signal.Handlers = signal.SIG_DFL, **more: Any
+) -> "subprocess.Popen[str]":
+    """The command in a process of its own, as from a terminal, or with SIGINT ignored as from a script's `… &`."""
     environ = {**os.environ, "ZDD_AGENT_SOCKET": path, "PYTHONUNBUFFERED": "1"}
     argv = [sys.executable, "-m", "zdd_agent", *words]
-    return subprocess.Popen(argv, env=environ, text=True, stderr=subprocess.PIPE, **more)
+    # A child inherits what is ignored, and whoever started these tests may have had it ignored.
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return subprocess.Popen(argv, env=environ, text=True, stderr=subprocess.PIPE, **more)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_ends_the_command_with_130_and_says_that_the_drain_goes_on() -> None:
@@ -435,6 +443,25 @@ def test_ctrl_c_lets_the_command_of_run_end_in_its_own_way_and_leaves_the_host_o
     assert (tmp_path / "cleaned-up").exists()
     assert "this host stays out" in err
     assert [what for what, _ in does.asked] == ["POST drain", "GET operations"]
+
+
+def test_a_run_in_the_background_that_ignores_ctrl_c_goes_on_and_so_does_its_command(tmp_path: Path) -> None:
+    # The subshell is a child that nothing but an inherited "ignore" protects.
+    script = "touch ready; (sleep 0.5; touch cleaned-up); [ -e cleaned-up ]"
+    does = Scripted(drain=operation(), rejoin=operation("rejoin"), operations=[done(), done("rejoin")])
+    with (
+        agent(does) as on,
+        started(
+            on.path, "run", "--", "sh", "-c", script, interrupt=signal.SIG_IGN, cwd=tmp_path, start_new_session=True
+        ) as process,
+    ):
+        while not (tmp_path / "ready").exists():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert (tmp_path / "cleaned-up").exists()
+    assert [what for what, _ in does.asked][2:] == ["POST rejoin", "GET operations"]
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("timed_out", 3)])
