@@ -17,7 +17,7 @@ from zdd_lab import control
 from zdd_lab.lab import Lab
 from zdd_lab.model.iam import Policy
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.report.timeline import Run, Span, draw
 from zdd_lab.traffic.records import read_records, summarize
 
@@ -67,7 +67,7 @@ class Transcript:
         """Run a command and show what `seen` makes of its lines. Raises StoryError with the last of them."""
         self.say(f"\n$ {shown}")
         child = await asyncio.create_subprocess_exec(
-            *leash.leashed(argv), cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL,
+            *children.dies_with_parent(argv), cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         said: list[str] = []
@@ -196,7 +196,7 @@ class _Terraform:
         await self._run("apply", "-auto-approve")
         asked = [self._tools["terraform"], "output", "-json"]
         told = await asyncio.create_subprocess_exec(
-            *leash.leashed(asked), cwd=self._root, env=self._env, stdout=asyncio.subprocess.PIPE
+            *children.dies_with_parent(asked), cwd=self._root, env=self._env, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await told.communicate()
         return {name: one["value"] for name, one in json.loads(out).items()}
@@ -225,7 +225,7 @@ async def _play(lab: Lab, folder: Path, tools: Mapping[str, str], transcript: Tr
     inventory = home / "inventory.json"
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": local | {"lab_prefix": lab.prefix}}}))
     path = os.pathsep.join([tools["ansible"], str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    env = leash.bare_environment() | {
+    env = children.bare_environment() | {
         "ANSIBLE_COLLECTIONS_PATH": str(home / "collections"),
         "ANSIBLE_CONFIG": str(home / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
@@ -254,7 +254,9 @@ async def _load(lab: Lab, file: Path) -> AsyncIterator[None]:
     for url in lab.urls:
         words += ["--url", f"{url.rpartition(':')[0]}:{_LISTENER}"]
     load = await asyncio.create_subprocess_exec(
-        *leash.leashed([sys.executable, *words]), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        *children.dies_with_parent([sys.executable, *words]),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
     )
     try:
         yield

@@ -15,20 +15,20 @@ import boto3
 from aiohttp import web
 
 from zdd_lab import control
-from zdd_lab.aws.account import ZONES, Front, Premises, create_front, create_instance, create_premises, find_instances
 from zdd_lab.aws.endpoint import Client, Endpoint
-from zdd_lab.aws.identity import Identity
-from zdd_lab.aws.moto_child import MotoChild
-from zdd_lab.aws.topology import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
-from zdd_lab.balancer.plane import Plane
+from zdd_lab.aws.instance_identity import Identity
+from zdd_lab.aws.moto_process import MotoProcess
+from zdd_lab.aws.resources import ZONES, Front, Network, create_front, create_instance, create_network, find_instances
+from zdd_lab.aws.topology_reader import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
+from zdd_lab.balancer.data_plane import DataPlane
 from zdd_lab.hosts.host import Host
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.faults import FaultTable
 from zdd_lab.model.iam import Policy
 from zdd_lab.model.profile import FAST, Profile
 from zdd_lab.model.registration import TargetSpec
-from zdd_lab.model.world import NodePlace
-from zdd_lab.processes import leash
+from zdd_lab.model.topology import NodePlace
+from zdd_lab.processes import children
 from zdd_lab.processes.serving import serve
 
 ENDPOINT_PORT = 4566
@@ -82,9 +82,9 @@ class Lab:
         self.hosts: list[Host] = []
         self.faults = FaultTable()
         self.front: Front
-        self.premises: Premises
+        self.network: Network
         self.endpoint: Endpoint
-        self.plane: Plane
+        self.plane: DataPlane
         self.app_arguments = tuple(app_arguments)
         self._make_host = make_host
         self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
@@ -124,7 +124,7 @@ class Lab:
 
     def env(self, host: Host | None = None) -> dict[str, str]:
         """A whole environment for a real client's process: this one's, with `settings` and no other ones."""
-        return leash.bare_environment() | self.settings(host)
+        return children.bare_environment() | self.settings(host)
 
     def client(self, service: str) -> Any:
         """A boto3 client with the person's keys. It blocks: use it from another thread than the lab's."""
@@ -176,14 +176,14 @@ class Lab:
 
     async def _build(self) -> None:
         self._make_folder()
-        moto = MotoChild(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
+        moto = MotoProcess(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
         self._ends.push_async_callback(moto.stop)
         _, reader = await asyncio.gather(moto.start(), asyncio.to_thread(TopologyReader, moto.url))
         self._reader = reader
         places = {name: NodePlace(ZONES[zone], kind) for name, (_, zone, kind) in _NODES.items()}
         addresses = {name: f"{self.prefix}.{last}" for name, (last, _, _) in _NODES.items()}
         elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
-        self.plane = Plane(elb, reader, addresses)
+        self.plane = DataPlane(elb, reader, addresses)
         self._ends.push_async_callback(self.plane.close)
         await asyncio.to_thread(self._furnish, reader)
         clients = {host.identity.access_key: Client(host.name, host.identity.role_arn) for host in self.hosts}
@@ -211,10 +211,10 @@ class Lab:
         self._ends.push_async_callback(server.cleanup)
 
     def _furnish(self, reader: TopologyReader) -> None:
-        self.premises = create_premises(reader, self.prefix)
-        self.front = create_front(reader, self.premises, self.profile, APP_PORT)
+        self.network = create_network(reader, self.prefix)
+        self.front = create_front(reader, self.network, self.profile, APP_PORT)
         for number in range(1, self._host_count + 1):
-            identity = create_instance(reader, self.premises, self.prefix, number)
+            identity = create_instance(reader, self.network, self.prefix, number)
             folder = self.folder / identity.host
             self.hosts.append(self._make_host(identity, folder, self.endpoint_url, self.faults, APP_PORT))
 

@@ -20,7 +20,7 @@ import pytest
 from hosts import TOP, Host, Site, run
 
 from ansible_rig import Ansible, ansible, ansible_bin, cut
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 
 __all__ = ["ansible", "ansible_bin"]
 HERE = Path(__file__).resolve().parent

@@ -88,13 +88,13 @@ def site(module: Workspace) -> Iterator[Site]:
 def _network_group(running: ThreadedLab) -> str:
     """A group of a Network Load Balancer, without cross-zone balancing, and every host healthy in it."""
     elb, lab = running.lab.client("elbv2"), running.lab
-    subnets = list(lab.premises.subnets.values())
+    subnets = list(lab.network.subnets.values())
     balancer = elb.create_load_balancer(Name="flows", Type="network", Subnets=subnets)["LoadBalancers"][0]
     group: str = elb.create_target_group(
         Name="flows",
         Protocol="TCP",
         Port=APP_PORT,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         TargetType="instance",
         HealthCheckIntervalSeconds=10,
         HealthyThresholdCount=2,

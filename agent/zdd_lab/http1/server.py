@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httptools
 
 from zdd_lab.http1.connection import Connection, Headers, Hold, RequestHead, Watchdog, encode_response
-from zdd_lab.http1.incoming import Incoming
+from zdd_lab.http1.incoming_request import Incoming
 
 _MAX_HEAD = 64 * 1024  # bytes: ALB takes 16 KiB a header line and 64 KiB in all
 
