@@ -13,7 +13,6 @@ from pathlib import Path
 
 import uvloop
 
-from zdd_lab import control
 from zdd_lab.lab import Lab
 from zdd_lab.model.iam import Policy
 from zdd_lab.model.profile import FAST
@@ -154,7 +153,7 @@ async def _story(prefix: str, folder: Path, tools: Mapping[str, str]) -> int:
         group = outputs["target_group_arn"]
         hosts = await lab.adopt(group, Policy.parse(outputs["policy_json"]))
         async with asyncio.timeout(60):
-            while any(one["state"] != "healthy" for one in control.targets(lab, group)):  # noqa: ASYNC110  has no event
+            while any(one["state"] != "healthy" for one in lab.control.targets(group)):  # noqa: ASYNC110  has no event
                 await asyncio.sleep(0.1)
         transcript.say(f"\n{len(hosts)} hosts in service with {OLD}, each with the role's policy and no other")
         async with _load(lab, folder / "requests.tsv"), _loop(lab, transcript):

@@ -14,13 +14,13 @@ from typing import Any, Self
 import boto3
 from aiohttp import web
 
-from zdd_lab import control
 from zdd_lab.aws.endpoint import Client, Endpoint
 from zdd_lab.aws.instance_identity import Identity
 from zdd_lab.aws.moto_process import MotoProcess
 from zdd_lab.aws.resources import ZONES, Front, Network, create_front, create_instance, create_network, find_instances
 from zdd_lab.aws.topology_reader import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
 from zdd_lab.balancer.data_plane import DataPlane
+from zdd_lab.control import Control, application
 from zdd_lab.hosts.host import Host
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.faults import FaultTable
@@ -85,6 +85,7 @@ class Lab:
         self.network: Network
         self.endpoint: Endpoint
         self.plane: DataPlane
+        self.control: Control
         self.app_arguments = tuple(app_arguments)
         self._make_host = make_host
         self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
@@ -133,7 +134,7 @@ class Lab:
 
     def state(self) -> dict[str, Any]:
         """What the control API's GET /state answers."""
-        return control.state(self)
+        return self.control.state()
 
     async def wait_until_healthy(self, timeout: float = 120.0) -> None:  # noqa: ASYNC109  # a plain span, as in tests
         """Wait until every registered target of the group `web` is healthy.
@@ -143,7 +144,7 @@ class Lab:
         """
         async with asyncio.timeout(timeout):
             while any(  # noqa: ASYNC110  # health has no event: it is asked for, as by a client
-                one["state"] != "healthy" for one in control.targets(self, self.front.group)
+                one["state"] != "healthy" for one in self.control.targets(self.front.group)
             ):
                 await asyncio.sleep(0.05)
 
@@ -154,7 +155,7 @@ class Lab:
             group: ARN; every instance in it has to have an address on loopback.
             policy: of the hosts' role; without one everything is allowed.
         """
-        ports = {one["id"]: one["port"] for one in control.targets(self, group)}
+        ports = {one["id"]: one["port"] for one in self.control.targets(group)}
         identities = await asyncio.to_thread(find_instances, self._reader, list(ports), len(self.hosts) + 1)
         adopted = []
         for identity in identities:
@@ -170,9 +171,6 @@ class Lab:
         for host in adopted if self._agents else ():
             await host.start_agent()
         return adopted
-
-    async def apply_zone_faults(self) -> None:
-        await self.plane.set_zones_down(self.faults.zones_down())
 
     async def _build(self) -> None:
         self._make_folder()
@@ -190,7 +188,17 @@ class Lab:
         clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
         self.endpoint = Endpoint(elb, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
         await self._serve(self.endpoint.application(), ENDPOINT_PORT)
-        await self._serve(control.application(self), CONTROL_PORT)
+        self.control = Control(
+            self.endpoint,
+            self.plane,
+            self.hosts,
+            self.faults,
+            self.endpoint_url,
+            self.urls,
+            self.front.group,
+            self.app_arguments,
+        )
+        await self._serve(application(self.control), CONTROL_PORT)
         await self.plane.refresh()
         self.plane.start()
         async with asyncio.TaskGroup() as opening:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_lab import control
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
@@ -266,7 +265,7 @@ class Site:
     def targets(self, host: Host) -> list[dict[str, Any]]:
         """What DescribeTargetHealth says of this host."""
         own = host.identity.instance_id
-        return [t for group in self.groups for t in control.targets(self.lab, group) if t["id"] == own]
+        return [t for group in self.groups for t in self.lab.control.targets(group) if t["id"] == own]
 
     def registered(self, host: Host) -> set[Key]:
         return {(t["group"], t["id"], t["port"]) for t in self.targets(host) if t["state"] != "draining"}
@@ -278,7 +277,7 @@ class Site:
                     yield name, target
 
     def healthy(self, group: str) -> int:
-        return sum(t["state"] == "healthy" for t in control.targets(self.lab, group))
+        return sum(t["state"] == "healthy" for t in self.lab.control.targets(group))
 
     def quiet(self, subject: Subject, since: float) -> None:
         """From this moment until `heard` this host must hear nothing."""
