@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reporting
 
-from lab.drain_rig import LettingGo, Load, elb_calls, leave, load, operate, through
+from lab.drain_rig import Deregistration, Load, elb_calls, leave, load, operate, through
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
 from zdd_lab.model.profile import ALB
@@ -57,7 +57,7 @@ async def adaptive(lab: Lab, host: Host, under: Load) -> None:
     """The floor is the nodes' own silence."""
     await operate(lab, host, "rejoin")  # already in service: now the agent knows its membership
     await asyncio.sleep(MINUTE)
-    began, gone = time.time(), LettingGo()
+    began, gone = time.time(), Deregistration()
     watching = asyncio.create_task(gone.watch(lab, host))
     drained = await leave(lab, host, "--until", "idle")
     await host.start_app("v2", SLOW)

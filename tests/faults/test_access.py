@@ -16,7 +16,7 @@ from zdd_agent.api.access import Level
 from zdd_agent.api.routes import ROUTES
 from zdd_agent.api.routing import Route
 from zdd_lab.hosts.host import Host
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 from zdd_lab.threaded import ThreadedLab
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")

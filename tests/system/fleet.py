@@ -14,7 +14,7 @@ from lab_site import Site, booted
 from packages import install, of_debian
 
 from ansible_rig import Ansible
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 
 ROLE = str(HERE / "release")
 ROLLING = "zdd.agent.rolling"

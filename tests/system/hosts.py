@@ -52,7 +52,7 @@ class Host:
 
     def __init__(self, tag: str, number: int, layers: list[Path], folder: Path) -> None:
         self.name, self.namespace = f"h{number}", f"{tag}-h{number}"
-        self.address = f"{PREFIX}.{(10 if number % 2 else 138) + number}"  # as zdd_lab.aws.account places instances
+        self.address = f"{PREFIX}.{(10 if number % 2 else 138) + number}"  # as zdd_lab.aws.resources places instances
         self.root = folder / self.name / "root"
         self._layers, self._folder = layers, folder / self.name
         self._groups = [g / self.namespace for g in (_CGROUPS / "systemd", _CGROUPS / "unified") if g.is_dir()]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 
 TOP = Path(__file__).parents[2]
 sys.path.insert(0, str(TOP / "scripts"))
@@ -46,7 +46,7 @@ class Workspace:
     def __init__(self, folder: Path, root: str = ".", settings: Mapping[str, str] | None = None) -> None:
         shutil.copytree(MODULE, folder, ignore=shutil.ignore_patterns(".terraform*", "terraform.tfstate*"))
         self._root = folder / root
-        bare = {name: text for name, text in leash.bare_environment().items() if not name.startswith("TF_")}
+        bare = {name: text for name, text in children.bare_environment().items() if not name.startswith("TF_")}
         aws = settings or {"AWS_ENDPOINT_URL": _NOBODY, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
         ours = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "TF_CLI_CONFIG_FILE": os.devnull}
         self._env = {**bare, **ours, **aws}

@@ -19,7 +19,7 @@ from zdd_agent.errors import AgentError, Kind
 log = logging.getLogger(__name__)
 
 
-def turn_away(listener: socket.socket, answer: Response) -> None:
+def turn_away(listener: socket.socket, answer: HttpResponse) -> None:
     """Give this answer to everybody who waits at a socket that nobody is going to serve. Never waits itself."""
     listener.setblocking(False)
     while True:
@@ -28,7 +28,7 @@ def turn_away(listener: socket.socket, answer: Response) -> None:
         except BlockingIOError:
             return
         try:
-            Connection(accepted, peer_of(accepted), Limits()).refuse(answer)
+            HttpConnection(accepted, peer_of(accepted), Limits()).refuse(answer)
         except OSError:
             accepted.close()
 
