@@ -17,11 +17,10 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_lab import control
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 from zdd_lab.traffic.records import Record, read_records
 
@@ -136,7 +135,7 @@ class Subject:
             try:
                 await self._start_agent(self._starts.pop(0) if self._starts else {})
                 self._listens = True
-            except leash.ChildStartError:  # it was killed before it listened
+            except children.ChildStartError:  # it was killed before it listened
                 self._died()
 
     async def _start_agent(self, more: dict[str, str]) -> None:
@@ -146,7 +145,7 @@ class Subject:
         argv = [*self.wrapped, sys.executable, "-m", "zdd_agent", "serve"]
         env = self.site.lab.env(self.host) | more
         host = self.host
-        host._agent = leash.spawn(argv, env, host.folder / "agent.log")
+        host._agent = children.spawn(argv, env, host.folder / "agent.log")
         async with asyncio.timeout(PATIENCE):
             while not await host._agent_listens():  # noqa: ASYNC110  a process of its own has no event
                 await asyncio.sleep(0.02)
@@ -159,7 +158,7 @@ class Subject:
         """Run the real command line to its end. Raises AssertionError when it hangs."""
         began = time.time()
         process = await asyncio.create_subprocess_exec(
-            *leash.leashed([sys.executable, "-m", "zdd_agent", *words]),
+            *children.dies_with_parent([sys.executable, "-m", "zdd_agent", *words]),
             env=self.site.lab.env(self.host),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -266,7 +265,7 @@ class Site:
     def targets(self, host: Host) -> list[dict[str, Any]]:
         """What DescribeTargetHealth says of this host."""
         own = host.identity.instance_id
-        return [t for group in self.groups for t in control.targets(self.lab, group) if t["id"] == own]
+        return [t for group in self.groups for t in self.lab.control.targets(group) if t["id"] == own]
 
     def registered(self, host: Host) -> set[Key]:
         return {(t["group"], t["id"], t["port"]) for t in self.targets(host) if t["state"] != "draining"}
@@ -278,7 +277,7 @@ class Site:
                     yield name, target
 
     def healthy(self, group: str) -> int:
-        return sum(t["state"] == "healthy" for t in control.targets(self.lab, group))
+        return sum(t["state"] == "healthy" for t in self.lab.control.targets(group))
 
     def quiet(self, subject: Subject, since: float) -> None:
         """From this moment until `heard` this host must hear nothing."""
@@ -375,7 +374,7 @@ def load(built: Site, file: Path) -> Iterator[None]:
         for url in built.lab.urls:
             words += ["--url", url, "--url", url.replace(str(APP_PORT), str(SECOND_PORT))]
         return await asyncio.create_subprocess_exec(
-            *leash.leashed([sys.executable, *words]),
+            *children.dies_with_parent([sys.executable, *words]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )
@@ -408,7 +407,7 @@ def _add_group(built: Site) -> None:
         Name="second",
         Protocol="HTTP",
         Port=_GROUP_PORT,
-        VpcId=built.lab.premises.vpc,
+        VpcId=built.lab.network.vpc,
         TargetType="instance",
         HealthCheckPath="/healthz",
         HealthCheckIntervalSeconds=10,
