@@ -9,7 +9,8 @@ from threading import Event
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Connection, Sample
-from zdd_agent.model.operation import ProbeResult, Record
+from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.record import Record
 
 VPC = "vpc-1"
 ME = Identity("i-me", "eu-west-1", "eu-west-1a", VPC, ("10.0.0.1", "fd00::1"))
@@ -66,6 +67,10 @@ class FakeMetadata:
     who: Identity = ME
     errors: list[AgentError] = field(default_factory=list)
     no_role: AgentError | None = None
+    terminating: bool = False
+
+    def being_terminated(self) -> bool:
+        return self.terminating
 
     def role(self) -> str:
         if self.no_role is not None:
@@ -84,6 +89,10 @@ class FakeStore:
 
     written: list[Record] = field(default_factory=list)
     errors: list[AgentError] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+    def set_aside(self, cause: str) -> None:
+        self.aside.append(cause)
 
     def read(self) -> Record:
         return self.written[-1] if self.written else Record()
@@ -100,6 +109,11 @@ class FakeInstances:
 
     elsewhere: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+
+    def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        self.asked += instance_ids
+        return frozenset(instance_ids) - self.gone
 
     def zones(self, instance_ids: Sequence[str]) -> dict[str, str]:
         self.asked += instance_ids
@@ -181,12 +195,11 @@ class FakeAws:
     def zone(self, target: Target) -> str | None:
         return self._targets[target.group, target.id, target.port][0]
 
-    def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
+    def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
         self._called("DescribeTargetGroups")
         found = tuple(g for g in self.groups.values() if g.name in names or g.arn in names)
-        if len(found) < len(names):
-            raise AgentError(Kind.TARGET_GROUP_NOT_FOUND, "cannot find a group")
-        return found
+        known = {word for g in found for word in (g.name, g.arn)}
+        return found, tuple(name for name in names if name not in known)
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         self._called("DescribeTargetGroups")
@@ -196,6 +209,7 @@ class FakeAws:
 
     def with_attributes(self, asked: TargetGroup) -> TargetGroup:
         self._called("DescribeTargetGroupAttributes")
+        self._must_exist(asked.arn)
         known = self.groups[asked.arn]
         return replace(asked, deregistration_delay=known.deregistration_delay, cross_zone=known.cross_zone)
 

@@ -15,7 +15,6 @@ from zdd_agent.api.access import Level, Peer, Policy
 from zdd_agent.api.answers import error_response
 from zdd_agent.api.dispatch import Api
 from zdd_agent.api.http1 import HttpRequest, HttpResponse
-from zdd_agent.engine.doctor import Doctor
 from zdd_agent.errors import AgentError
 
 POLICY = Policy(frozenset({0}), frozenset(), frozenset({1001}), frozenset())
@@ -31,15 +30,7 @@ class Served:
         self.host.aws.put("web", "i-sibling")
         self.clock = SystemClock()
         self.gone = False
-        doctor = Doctor(
-            observer=self.host.observer,
-            aws=self.host.aws,
-            metadata=self.host.metadata,
-            prober=self.host.prober,
-            clock=self.clock,
-            floor=self.host.floor,
-            local=[("state file", lambda: "writable")],
-        )
+        doctor = self.host.doctor(("state file", lambda: "writable"))
         self.api = Api(self.host.ledger, self.host.reporter(), doctor, self.clock, POLICY)
 
     def ask(self, method: str, target: str, body: bytes = b"", level: Level = Level.OPERATE) -> HttpResponse:

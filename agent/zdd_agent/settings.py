@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from zdd_agent.limits import LONGEST_SECONDS
-from zdd_agent.model.aws import BalancerKind, Floor
+from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.model.kernel import Until
 
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/zdd-agent")
@@ -106,11 +106,11 @@ class Settings(_Table):
     access: AccessSettings = AccessSettings()
 
     @property
-    def floor(self) -> Floor:
+    def healthy(self) -> MinHealthy:
         """`min_healthy` as a number or a percentage."""
         if isinstance(self.min_healthy, str):
-            return Floor(percent=float(self.min_healthy.removesuffix("%")))
-        return Floor(self.min_healthy)
+            return MinHealthy(percent=float(self.min_healthy.removesuffix("%")))
+        return MinHealthy(self.min_healthy)
 
     @field_validator("min_healthy", mode="before")
     @classmethod

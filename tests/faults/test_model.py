@@ -24,7 +24,7 @@ from fakes import FakeAws, FakeClock, FakeStore, arn, group
 from faults.rig import SOAK, Row, write_rows
 from host import Host
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Floor, Identity, State
+from zdd_agent.model.aws import Identity, MinHealthy, State
 from zdd_agent.model.operation import Check, Operation, Outcome, Phase, Posture, Record, Verb
 
 STEPS = 1_000_000 if SOAK else 10_000
@@ -90,7 +90,7 @@ class Fleet(RuleBasedStateMachine):
             who = Identity(f"i-{number}", "eu-west-1", "eu-west-1a", "vpc-1", (f"10.0.0.{number}",))
             for name, port in _GROUPS:
                 self.aws.put(name, who.instance_id, port)
-            host = Host(aws=self.aws, who=who, floor=Floor(floor))
+            host = Host(aws=self.aws, who=who, minimum=MinHealthy(floor))
             host.store = MortalStore()
             host.restart()
             self.hosts.append(host)

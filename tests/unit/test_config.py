@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from zdd_agent.config import load
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import BalancerKind, Floor
+from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.settings import Settings
 
 
@@ -227,10 +227,12 @@ def test_every_kind_of_balancer_has_a_floor(file: Path) -> None:
     assert floors == {BalancerKind.APPLICATION: 30.0, BalancerKind.NETWORK: 300.0, BalancerKind.GATEWAY: 300.0}
 
 
-@pytest.mark.parametrize(("text", "floor"), [("2", Floor(2)), ("0", Floor(0)), ('"50%"', Floor(percent=50.0))])
-def test_min_healthy_is_a_number_or_a_percentage(file: Path, text: str, floor: Floor) -> None:
-    assert read(file, f"min_healthy = {text}\n").floor == floor
-    assert read(file, ZDD_AGENT_MIN_HEALTHY=text.strip('"')).floor == floor
+@pytest.mark.parametrize(
+    ("text", "floor"), [("2", MinHealthy(2)), ("0", MinHealthy(0)), ('"50%"', MinHealthy(percent=50.0))]
+)
+def test_min_healthy_is_a_number_or_a_percentage(file: Path, text: str, floor: MinHealthy) -> None:
+    assert read(file, f"min_healthy = {text}\n").healthy == floor
+    assert read(file, ZDD_AGENT_MIN_HEALTHY=text.strip('"')).healthy == floor
 
 
 @pytest.mark.parametrize("text", ["-1", '"101%"', '"half"', "true", "1.5"])

@@ -38,15 +38,36 @@ class Elbv2:
         self._client = client
         self._skew: float | None = None
 
-    def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
-        """The groups of these names or ARNs. Raises TARGET_GROUP_NOT_FOUND."""
+    def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
+        """The groups of these names or ARNs, whatever their VPC, without their attributes; and the names of none."""
         arns = [name for name in names if name.startswith("arn:")]
         plain = [name for name in names if not name.startswith("arn:")]
         groups: list[TargetGroup] = []
+        missing: list[str] = []
         for key, words in (("TargetGroupArns", arns), ("Names", plain)):
             for start in range(0, len(words), _NAMES_A_CALL):
-                groups += self._groups(refuse_others=True, **{key: words[start : start + _NAMES_A_CALL]})
-        return tuple({group.arn: group for group in groups}.values())
+                some = words[start : start + _NAMES_A_CALL]
+                found, none = self._named(key, some)
+                groups += found
+                missing += none
+        return tuple({group.arn: group for group in groups}.values()), tuple(missing)
+
+    def _named(self, key: str, words: list[str]) -> tuple[list[TargetGroup], list[str]]:
+        """One name that does not exist fails the whole call: then each is asked for on its own."""
+        try:
+            return self._groups(refuse_others=True, **{key: words}), []
+        except AgentError as error:
+            if error.kind is not Kind.TARGET_GROUP_NOT_FOUND:
+                raise
+            if len(words) == 1:
+                return [], words
+        groups: list[TargetGroup] = []
+        missing: list[str] = []
+        for word in words:
+            found, none = self._named(key, [word])
+            groups += found
+            missing += none
+        return groups, missing
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         """All groups of the VPC, without their attributes (see `with_attributes`)."""

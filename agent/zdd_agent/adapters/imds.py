@@ -106,6 +106,16 @@ class InstanceMetadata:
                 Kind.AWS_DENIED, "this instance has no role", hint="attach an instance profile that allows the actions"
             ) from None
 
+    def being_terminated(self) -> bool:
+        """Whether the Auto Scaling group of this instance wants it gone; False for one that is in no group.
+
+        Raises:
+            AgentError: METADATA_UNAVAILABLE, transient.
+        """
+        # The target state, not the current one:
+        # https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
+        return (self.get("autoscaling/target-lifecycle-state") or "").strip() == "Terminated"
+
     def get(self, path: str) -> str | None:
         """The text under /latest/meta-data/, None where there is nothing (404).
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zdd_agent.adapters.store import FileStore
@@ -76,3 +76,16 @@ def check_state_directory(folder: Path, unit_folders: Sequence[Path] = UNIT_FOLD
             else "make the folder, writable for the agent, or set `state_directory`",
             value="state_directory",
         ) from None
+
+
+def boot_id(environ: Mapping[str, str]) -> str:
+    """What names this boot of the host; empty where it cannot be learnt.
+
+    The unit hands it in, since `ProcSubset=pid` hides it in /proc. Source: random(4), systemd.unit(5).
+    """
+    if given := environ.get("ZDD_AGENT_BOOT_ID"):
+        return given.replace("-", "")
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip().replace("-", "")
+    except OSError:
+        return ""

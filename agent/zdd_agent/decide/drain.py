@@ -66,7 +66,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         case Guarding():
             return _guarding(record, state, one, evidence, now, rules)
         case Claiming():
-            return _claiming(record, state, one, evidence, rules, now)
+            return _claiming(record, one, evidence, rules, now)
         case Confirming():
             return _confirming(record, state, one, evidence, now, rules)
         case Draining():
@@ -175,7 +175,7 @@ def _accepted_at(left: Departure, membership: Membership, seen: Observation, *, 
     return seen.seen_at if late or (proved and drains) else left.accepted_at
 
 
-def _claiming(record: Record, state: Claiming, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
+def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
     seen, membership = evidence.seen, record.membership
     if seen is None:
         return Look()
@@ -219,7 +219,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
         return _claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
     floor = drain_end.floor_of(state, membership, evidence.senses, rules)
     finding = drain_end.judge(state, membership, evidence.senses, now, rules, told=not back)
-    held = drain_end.blocking(state, membership, evidence.senses, now)
+    held = drain_end.blocking(state, evidence.senses, now)
     proved = finding is not None and finding.proved
     if proved or (not left and now >= floor and not held):
         if now - evidence.looked_at > _FRESH_SECONDS:

@@ -66,9 +66,18 @@ def judge(
     return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
 
 
-def blocking(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
-    """The connections that hold the drain although the API calls every target `unused`; empty when none does."""
-    return ""
+def blocking(state: Draining, senses: Senses, now: float) -> str:
+    """The requests under way that hold the drain although the API calls every target `unused`; empty without any.
+
+    With a deregistration delay that is shorter than a request, and for the flows of an NLB, `unused` says nothing of
+    them. A connection that is kept open without a request, such as a monitoring system's, holds nothing.
+    """
+    if state.ending.until is Until.UNUSED or senses.watch is None or senses.blind:
+        return ""
+    busy = tuple(track for track in senses.watch.open if track.unfinished)
+    if not busy:
+        return ""
+    return f"the API says `unused`, but requests are under way: {described(busy, now, senses.watch.quiet_seconds)}"
 
 
 def floor_of(state: Draining, membership: Membership, senses: Senses, rules: Rules) -> float:

@@ -1,11 +1,11 @@
 """Pure: may this host leave now, and why not.
 
-Two hosts that ask at once may both pass. Both then deregister, look again after `SETTLE_SECONDS`, and once more when the
-API's lag is over; a host stays out only when these looks find that enough others stay. Each of the two sees the other, so
-at most one of them can find that too early. As many hosts as are missing go back: those whose claim is later. Claims are
-ordered by Id, which needs no clock in common and no word between the hosts. The others wait until these are back; when
-they are not after `YIELD_SECONDS` (killed, cancelled, cut off from AWS), they go back themselves. So does a host that
-deregistered later than `CLAIM_SECONDS` after the look that allowed it to leave, whatever its Id.
+Two hosts that ask at once may both pass. Both then deregister, look again after `SETTLE_SECONDS`, and once more when
+the API's lag is over; a host stays out only when these looks find that enough others stay. Each of the two sees the
+other, so at most one of them can find that too early. As many hosts as are missing go back: those whose claim is
+later. Claims are ordered by Id, which needs no clock in common and no word between the hosts. The others wait until
+these are back; when they are not after `YIELD_SECONDS` (killed, cancelled, cut off from AWS), they go back themselves.
+So does a host that deregistered later than `CLAIM_SECONDS` after the look that allowed it to leave, whatever its Id.
 
 What this cannot do without a lock that all hosts share: from the two deregistrations until the host that goes back is
 `healthy` again, both are out. docs/reliability.md states how long that can last.
@@ -34,7 +34,7 @@ from zdd_agent.model.record import Claim, Departure
 # Seconds from the look that allows a host to leave to its deregistration, at the most: two API calls.
 CLAIM_SECONDS = 2.0
 # Seconds from the deregistration to the second look: above CLAIM_SECONDS, and long enough for the API to show, as a
-# rule, what it has accepted. A host that has to go back must go back soon, so this look does not wait for the whole lag.
+# rule, what it has accepted. A host that has to go back must go back soon: this look does not wait for the whole lag.
 SETTLE_SECONDS = 4.0
 # Seconds from the deregistration after which a host no longer waits for the one that should go back: that one's own
 # deregistration, second look and registration.

@@ -72,7 +72,7 @@ class Doctor:
 
         def groups() -> str:
             by = self._clock.now() + DISCOVERY_SECONDS
-            found.append(self._observer.discover(Verb.REJOIN, None, (), 0.0, by))
+            found.append(self._observer.discover(Verb.REJOIN, Membership(), (), 0.0, by))
             return self._groups(found[0][0])
 
         yield _found("target groups", groups)

@@ -111,9 +111,8 @@ class Effects:
         assert record.underway is not None  # noqa: S101  what mypy needs
         verb = record.underway.request.verb
         terminating = verb is Verb.REJOIN and self._metadata.being_terminated()
-        old = record.membership if record.left is not None else None
-        pace, by = self._pace_to_next_look(), self._by(record)
-        membership, seen = self._observer.discover(verb, old, record.listed, pace, by)
+        pace, by, out = self._pace_to_next_look(), self._by(record), record.left is not None
+        membership, seen = self._observer.discover(verb, record.membership, record.listed, pace, by, out=out)
         return Found(membership, seen, terminating)
 
     def _sense(self, record: Record, evidence: Evidence) -> Sensed:

@@ -65,9 +65,7 @@ class Ledger:
         name: of the service.
     """
 
-    def __init__(
-        self, store: Store, clock: Clock, timeouts: Timeouts, boot_id: str = "", name: str = HOST
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, timeouts: Timeouts, boot_id: str = "", name: str = HOST) -> None:
         self._store = store
         self._clock = clock
         self._timeouts = timeouts

@@ -48,32 +48,35 @@ class Observer:
         self._latest: tuple[Membership, Observation] | None = None
 
     def discover(
-        self, verb: Verb, old: Membership | None, listed: Iterable[Target], pace: float, by: float
+        self, verb: Verb, before: Membership, listed: Iterable[Target], pace: float, by: float, *, out: bool = False
     ) -> tuple[Membership, Observation]:
         """Find the membership afresh.
 
         Args:
             verb: for a rejoin the groups that the settings name count even where this host is not in them yet.
-            old: what an earlier drain took out and no rejoin brought back; it is kept, without what is deleted.
+            before: the membership as it was known.
             listed: every target at the last look.
             pace: seconds until it is worth looking again.
             by: give up at this moment, seconds.
+            out: an earlier drain took that membership out and no rejoin brought it back: it is kept, without what is
+                deleted.
 
         Raises:
             AgentError: as `discovery.find` and `look` do.
         """
         began = self._clock.now()
         identity = self._metadata.identity()
-        found, asked, population = find(self._aws, identity, self._names)
+        known = {word for g in before.groups for word in (g.arn, g.name)}
+        found, asked, population = find(self._aws, identity, self._names, known)
         if verb is Verb.REJOIN and self._names:
             absent = tuple(g for g in asked if g.arn not in {h.arn for h in found.groups})
             absent = tuple(self._aws.with_attributes(g) for g in absent)
             found = found.joined(Membership(absent, named_targets(identity, absent)))
-        if old is not None:
-            unasked = [g for g in old.groups if g.arn not in {h.arn for h in asked}]
+        if out:
+            unasked = [g for g in before.groups if g.arn not in {h.arn for h in asked}]
             more, missing = self._ask(unasked, by)
             population = (*population, *more)
-            found = old.without_groups(missing).joined(found)
+            found = before.without_groups(missing).joined(found)
         return found, self._observed(found, population, frozenset(), listed, began, pace)
 
     def look(self, membership: Membership, listed: Iterable[Target], pace: float, by: float) -> Observation:

@@ -169,7 +169,9 @@ class Runner:
             return
         self._list_at = now + _LISTING_RETRY_SECONDS
         try:
-            found, seen = self._observer.discover(Verb.DRAIN, None, (), self._pace.interval, now + DISCOVERY_SECONDS)
+            found, seen = self._observer.discover(
+                Verb.DRAIN, record.membership, (), self._pace.interval, now + DISCOVERY_SECONDS
+            )
             self._ledger.list(Found(found, seen))
         except AgentError as error:
             log.info("cannot list the hosts that a percentage is of: %s", error.message)

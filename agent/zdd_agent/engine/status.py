@@ -13,7 +13,7 @@ from zdd_agent.engine.observer import Observer
 from zdd_agent.errors import AgentError
 from zdd_agent.model.aws import Identity, Membership, MinHealthy, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Posture, Verb
-from zdd_agent.model.record import Drained, InService, Record
+from zdd_agent.model.record import Drained, Record
 from zdd_agent.ports import Clock, Metadata
 
 # Seconds that a caller waits for another one's question to AWS: an answer takes well under one.
@@ -127,8 +127,10 @@ class Reporter:
             membership = record.membership
             seen = self._observer.look(membership, record.listed, self._poll_seconds, by)
             return Plan(absent(membership, seen), None)
-        old = record.membership if record.left is not None else None
-        membership, seen = self._observer.discover(verb, old, record.listed, self._poll_seconds, by)
+        out = record.left is not None
+        membership, seen = self._observer.discover(
+            verb, record.membership, record.listed, self._poll_seconds, by, out=out
+        )
         if verb is Verb.REJOIN:
             return Plan(absent(membership, seen), None)
         return Plan(registered(membership, seen), guard.refusal(membership, seen, self._min_healthy, force))
@@ -146,7 +148,7 @@ class Reporter:
         if known is not None and known.targets:
             self._observer.look(known, record.listed, self._poll_seconds, by)
         else:
-            self._observer.discover(Verb.DRAIN, None, record.listed, self._poll_seconds, by)
+            self._observer.discover(Verb.DRAIN, record.membership, record.listed, self._poll_seconds, by)
             self._found_at = now
 
 
