@@ -159,7 +159,7 @@ def test_the_ssm_document_drains_deploys_and_rejoins(fleet: ThreadedLab, tools: 
     assert done.returncode == 0, done.stderr
     assert posture(host) == "in_service"
     assert versions(fleet.lab) == {"h1": "v2", "h2": "v1"}
-    assert "deploy of v2" in (host.folder / "state" / "state.json").read_text()
+    assert "deploy of v2" in (host.folder / "state" / "host.json").read_text()
 
 
 @pytest.mark.parametrize("version", ["v2; reboot", "$(id)", "'", "v2\nid", "", "{{ Wait }}"])

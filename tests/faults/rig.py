@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
+from zdd_agent.model.record import PHASES
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
@@ -184,13 +185,13 @@ class Subject:
         return answer
 
     def on_disk(self) -> dict[str, Any]:
-        """The record in the state file; empty before the first one."""
+        """The state file; empty before the first one."""
         try:
-            raw = (self.state_folder() / "state.json").read_text("utf-8")
+            raw = (self.state_folder() / "host.json").read_text("utf-8")
         except FileNotFoundError:
             return {}
-        record: dict[str, Any] = json.loads(raw)["record"]
-        return record
+        document: dict[str, Any] = json.loads(raw)
+        return document
 
     def state_folder(self) -> Path:
         """As the agent sees it: a wrapped one has a file system of its own."""
@@ -199,8 +200,8 @@ class Subject:
 
     def phase(self) -> str | None:
         """The phase of the operation under way, as it stands on disk."""
-        operation = self.on_disk().get("operation")
-        return None if operation is None or operation["outcome"] else operation["phase"]
+        record = self.on_disk().get("record", {"underway": None})
+        return None if record["underway"] is None else _PHASES[record["state"]["is"]]
 
     async def wrong_when_drained(self) -> list[str]:
         """What does not hold although a drain answered 0: invariants 1 and 2."""
@@ -243,6 +244,9 @@ class Subject:
         if self.phase() is None and self.on_disk()["out_since"] is not None:
             wrong.append("the state file says that the host is out")
         return wrong
+
+
+_PHASES = {state.__name__: phase.value for state, phase in PHASES.items()}
 
 
 def targets_of(record: dict[str, Any]) -> set[Key]:

@@ -379,7 +379,7 @@ def test_a_supervisor_hears_ready_the_watchdog_and_stopping(folder: Path) -> Non
 
 
 def test_a_damaged_state_file_is_set_aside_said_loudly_and_shown_by_status(folder: Path) -> None:
-    (folder / "state" / "state.json").write_text("{")
+    (folder / "state" / "host.json").write_text("{")
     (folder / "config.toml").write_text("")
     argv = [sys.executable, "-m", "zdd_agent", "serve"]
     with subprocess.Popen(argv, env=environ(folder), stderr=subprocess.PIPE, text=True) as process:
@@ -388,16 +388,16 @@ def test_a_damaged_state_file_is_set_aside_said_loudly_and_shown_by_status(folde
             warnings = status(folder)["warnings"]
         finally:
             process.kill()
-    (aside,) = (folder / "state").glob("state.json.damaged-*")
+    (aside,) = (folder / "state").glob("host.json.damaged-*")
     assert aside.read_text() == "{"
     assert re.search(re.escape(str(aside)), str(warnings))
 
 
 def test_a_damaged_state_file_of_a_daemon_that_runs_is_left_alone_by_a_second_one(folder: Path) -> None:
     with serving(folder):
-        (folder / "state" / "state.json").write_text("{")
+        (folder / "state" / "host.json").write_text("{")
         refused(folder)
-        assert sorted(path.name for path in (folder / "state").iterdir()) == ["lock", "state.json"]
+        assert sorted(path.name for path in (folder / "state").iterdir()) == ["host.json", "lock"]
 
 
 def test_a_second_daemon_on_the_same_state_folder_is_refused_whatever_its_socket(folder: Path) -> None:

@@ -73,7 +73,9 @@ def _resting(old: Mapping[str, Any], membership: Membership) -> Resting:
     drained = operation.get("request", {}).get("verb") == Verb.DRAIN
     accepted_at = (operation.get("accepted_at") if drained else None) or since
     left = Departure(since, accepted_at, membership.targets, tuple(old["nodes"]))
-    return Drained(left, "proved by version 0.1.0") if old["settled"] else Out(left, "left by version 0.1.0")
+    if old["settled"]:
+        return Drained(left, "proved by version 0.1.0", operation.get("ended_at") or since)
+    return Out(left, "left by version 0.1.0")
 
 
 def _state(operation: Mapping[str, Any], resting: Resting, membership: Membership) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdd_agent.decide import drain_end, guard
+from zdd_agent.decide import drain_end, earlier_drain, guard
 from zdd_agent.decide.actions import (
     Action,
     Confirm,
@@ -14,13 +14,12 @@ from zdd_agent.decide.actions import (
     Look,
     MakeClaim,
     Register,
-    Resume,
     Retry,
     Sense,
     Wait,
 )
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
-from zdd_agent.decide.population import draining, healthy_others, not_in_use, pending, registered
+from zdd_agent.decide.population import healthy_others, not_in_use, pending, registered
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, drain_timeout, first_change, longest_floor
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership
@@ -30,13 +29,10 @@ from zdd_agent.model.record import (
     Claim,
     Claiming,
     Confirming,
-    Departure,
-    Drained,
     Draining,
     Ending,
     GoingBack,
     Guarding,
-    InService,
     Record,
     Underway,
 )
@@ -93,7 +89,7 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
     if not membership.targets:
         return _nothing(evidence, seen, now)
     if not registered(membership, seen):
-        return _out_already(record, state, one, evidence, now, rules)
+        return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = one.started_at + one.request.wait
     if failure is not None and now < give_up:
@@ -139,40 +135,6 @@ def _nothing(evidence: Evidence, seen: Observation, now: float) -> Action:
     if seen.seen_at >= sure:
         return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
     return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
-
-
-def _out_already(
-    record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules
-) -> Action:
-    """None of the targets is registered: by an earlier drain, or because others deregistered them."""
-    seen, membership, before = evidence.seen, record.membership, state.before
-    assert seen is not None  # noqa: S101  what mypy needs
-    if isinstance(before, Drained) and not pending(membership, seen):
-        return End(Outcome.SUCCEEDED, "already drained")
-    wanted = one.request.until or rules.until
-    # A host that is out is not checked any more: a sensor that is not trusted yet would wait for checks in vain.
-    ending = drain_end.rely(wanted, membership, evidence.senses, now, out=True)
-    if not isinstance(ending, Ending):
-        return ending
-    left = Departure(now, seen.seen_at) if isinstance(before, InService) else before.left
-    return Resume(
-        accepted_at=_accepted_at(left, membership, seen, proved=isinstance(before, Drained)),
-        nodes=left.nodes or drain_end.nodes(evidence.senses),
-        ending=ending,
-        deadline=now + drain_timeout(membership, rules.floor_seconds),
-        note=drain_end.announced(ending),
-    )
-
-
-def _accepted_at(left: Departure, membership: Membership, seen: Observation, *, proved: bool) -> float:
-    """The latest moment at which the deregistration can have been accepted.
-
-    That of our own one, unless others have put the host back since and taken it out again. They have, where a target
-    still drains after its whole delay. Where a drain has ended with proof, nobody has watched since, and they may have.
-    """
-    drains = draining(membership, seen)
-    late = any(seen.seen_at > first_change(membership, (t,), left.accepted_at) + API_LAG_SECONDS for t in drains)
-    return seen.seen_at if late or (proved and drains) else left.accepted_at
 
 
 def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:

@@ -75,7 +75,7 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
         case Claiming():
             return Out(departure(record.state, now), why)
         case Draining(left) if good:
-            return Drained(left, end.message)
+            return Drained(left, end.message, now)
         case GoingBack(before, left) if end.outcome is Outcome.REFUSED:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
             return InService() if whole else before

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from zdd_agent.engine.doctor import Check, Doctor
 from zdd_agent.engine.effects import Effects, Pace
-from zdd_agent.engine.ledger import Ledger, Timeouts
+from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.runner import Runner
 from zdd_agent.engine.sampler import Lookout
 from zdd_agent.engine.status import Reporter
-from zdd_agent.model.service import Rules
+from zdd_agent.model.service import Rules, Timeouts
 from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
 from zdd_agent.settings import Settings
 

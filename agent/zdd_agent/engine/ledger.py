@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from zdd_agent.decide import asked
 from zdd_agent.decide.actions import (
@@ -33,25 +33,13 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Target
 from zdd_agent.model.operation import Event, Operation, Outcome, Request, Verb
 from zdd_agent.model.record import PHASES, Probing, Record
-from zdd_agent.model.service import HOST
+from zdd_agent.model.service import HOST, Timeouts
 from zdd_agent.ports import Clock, Store
 
 # Ended operations kept in memory: whoever waits for one learns its end even when the next has begun.
 _KEPT = 16
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Spans from the settings, in seconds; None for what the target groups' settings give."""
-
-    drain: float | None
-    rejoin: float | None
-
-    def of(self, request: Request) -> float | None:
-        """What the caller gave, or the settings."""
-        return request.timeout or (self.drain if request.verb is Verb.DRAIN else self.rejoin)
 
 
 class Ledger:
@@ -153,15 +141,7 @@ class Ledger:
             AgentError: NOT_FOUND when the membership has no such target, BUSY while an operation needs it.
         """
         with self._lock:
-            known = next(
-                (
-                    t
-                    for t in self._record.membership.targets
-                    if (t.id, t.port) == (target_id, port)
-                    and target_group in (t.group, self._record.membership.group(t.group).name)
-                ),
-                None,
-            )
+            known = self._record.membership.find(target_group, target_id, port)
             if known is None:
                 raise AgentError(
                     Kind.NOT_FOUND,

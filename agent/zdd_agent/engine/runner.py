@@ -8,8 +8,8 @@ import random
 from zdd_agent.decide import drain, rejoin
 from zdd_agent.decide.actions import Action, End, Found, Look, MakeClaim, Probe, Resume, Sense, Wait
 from zdd_agent.decide.again import again_at
-from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Sensed
-from zdd_agent.decide.timing import DISCOVERY_SECONDS
+from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Sensed, Senses
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS
 from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.events import EventId, fields
 from zdd_agent.engine.ledger import Ledger
@@ -17,7 +17,7 @@ from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Lookout
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
-from zdd_agent.model.record import InService, Record
+from zdd_agent.model.record import Drained, InService, Record
 from zdd_agent.model.service import Rules
 from zdd_agent.ports import Clock, Metadata, Supervisor
 
@@ -93,7 +93,9 @@ class Runner:
     def tick(self, operation: Operation) -> float:
         """One decision of the operation under way and its effect; answers how long to wait (seconds)."""
         if operation.id != self._evidence_for:
-            self._evidence, self._evidence_for, self._failures = Evidence(), operation.id, 0
+            watched = isinstance(self._ledger.record().resting, Drained)
+            senses = self._evidence.senses if watched else Senses()
+            self._evidence, self._evidence_for, self._failures = Evidence(senses=senses), operation.id, 0
         try:
             if not self._ledger.identified:
                 self._ledger.identify(self._metadata.identity())
@@ -126,6 +128,7 @@ class Runner:
             self._ledger.begin(record.last.request)
             return 0.0
         self._list(record, now)
+        self._watch_on(record, now)
         if not self._sampler.adaptive or not record.membership.targets or record.left is not None:
             return HEARTBEAT_SECONDS
         self._sampler.idle(record.membership)
@@ -145,7 +148,7 @@ class Runner:
             if isinstance(action, MakeClaim | Resume):
                 self._ledger.say(action.note)
         self._evidence = self._evidence.after(action, result, self._clock.now())
-        if isinstance(action, End):
+        if isinstance(action, End) and not isinstance(self._ledger.record().state, Drained):
             self._sampler.rest()
 
     def _identify(self) -> None:
@@ -161,6 +164,18 @@ class Runner:
         elif now - max(record.out_since, self._warned_at) > self._drained_warning_seconds:
             log.warning("this host has been out for %d s: `zdd-agent rejoin` puts it back", now - record.out_since)
             self._warned_at = now
+
+    def _watch_on(self, record: Record, now: float) -> None:
+        """Go on watching a drained host for as long as AWS shows it draining: a second drain then need not wait."""
+        senses = self._evidence.senses
+        if not isinstance(record.state, Drained) or senses.watch is None or senses.blind:
+            return
+        delay = max((group.deregistration_delay for group in record.membership.groups), default=0.0)
+        if now < record.state.left.accepted_at + delay + MARGIN_SECONDS:
+            self._evidence = Evidence(senses=self._sampler.sense(senses, record.membership))
+        else:
+            self._evidence = Evidence()
+            self._sampler.rest()
 
     def _list(self, record: Record, now: float) -> None:
         """A percentage is of the hosts that belong: know them before the first of them leaves."""

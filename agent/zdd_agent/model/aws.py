@@ -142,6 +142,13 @@ class Membership:
                 return group
         raise KeyError(arn)
 
+    def find(self, group: str, target_id: str, port: int) -> Target | None:
+        """The target of this group (its name or ARN), Id and port; None where there is none."""
+        for target in self.targets:
+            if (target.id, target.port) == (target_id, port) and group in (target.group, group_name(target.group)):
+                return target
+        return None
+
     def joined(self, other: Membership) -> Membership:
         """Both memberships; where they name the same group, `other` has the newer facts."""
         groups = {group.arn: group for group in (*self.groups, *other.groups)}

@@ -80,10 +80,11 @@ class InService:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Out, with the proof that the drain ended on."""
+    """Out, with the proof that the drain ended on, at this moment (seconds since the epoch)."""
 
     left: Departure
     proof: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

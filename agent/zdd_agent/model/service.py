@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.model.kernel import Until
+from zdd_agent.model.operation import Request, Verb
 
 # A host without services of its own is one service.
 HOST = "host"
@@ -31,3 +32,15 @@ class Rules:
     adaptive: bool = False
     quiet_seconds: float = 5.0
     poll_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Spans from the settings, in seconds; None for what the target groups' settings give."""
+
+    drain: float | None
+    rejoin: float | None
+
+    def of(self, request: Request) -> float | None:
+        """What the caller gave, or the settings."""
+        return request.timeout or (self.drain if request.verb is Verb.DRAIN else self.rejoin)
