@@ -16,7 +16,7 @@ class Profile:
     """How long things take, and what the lab does where AWS does not say.
 
     Ranges are (shortest, longest); each node and each registration draws its own from them.
-    `aws-facts.md` is the source unless a line names another one.
+    The AWS documentation is the source unless a line names another one.
     """
 
     name: str = "alb"
