@@ -14,7 +14,7 @@ from zdd_agent.decide.actions import End
 from zdd_agent.engine.events import EventId, fields
 from zdd_agent.engine.progress import Journal
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Target
+from zdd_agent.model.aws import Membership, Target, group_name
 from zdd_agent.model.operation import FIRST_PHASE, LAST_PHASE, Event, Operation, Outcome, Record, Request, Verb
 from zdd_agent.ports import Clock, Store
 
@@ -110,6 +110,35 @@ class Ledger:
         log.info("%s %s cancelled by uid %d", current.verb, current.id, uid, extra=extra)
         self.wake.set()
         return current
+
+    def forget(self, target_group: str, target_id: str, port: int, uid: int) -> None:
+        """Drop a target from the membership: this host has it no more, and a rejoin is not to register it.
+
+        Args:
+            target_group: the group's name.
+            target_id: an instance ID or an address, as the membership has it.
+            port: the target's.
+            uid: who asked.
+
+        Raises:
+            AgentError: BUSY while an operation is under way, NOT_FOUND when the membership has no such target, STORE.
+        """
+        name = f"{target_group} {target_id}:{port}"
+        with self._lock:
+            if (current := self.running()) is not None:
+                hint = "wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`"
+                message = f"cannot forget {name}: a {current.verb} is under way ({current.phase})"
+                raise AgentError(Kind.BUSY, message, hint=hint, value=current.id)
+            known = self._record.membership or Membership()
+            left = tuple(
+                t for t in known.targets if (group_name(t.group), t.id, t.port) != (target_group, target_id, port)
+            )
+            if len(left) == len(known.targets):
+                hint = "`zdd-agent status` shows the targets that are known"
+                raise AgentError(Kind.NOT_FOUND, f"cannot forget {name}: it is not in the membership", hint=hint)
+            groups = tuple(g for g in known.groups if any(t.group == g.arn for t in left))
+            self._write(replace(self._record, membership=Membership(groups, left)))
+        log.warning("%s is forgotten: asked by uid %d", name, uid)
 
     def record(self) -> Record:
         """What is on disk."""

@@ -95,7 +95,8 @@ class Request:
     """What a caller asked for.
 
     `timeout` is in seconds, None for the derived one. `force` names the checks to skip. `wait` is for how many
-    seconds a refusal is tried again. `until` is what ends a drain, None for the settings' word.
+    seconds a refusal is tried again. `until` is what ends a drain, None for the settings' word. `stopping`: the stop
+    that this drain belongs to cannot be prevented, so a drain that is still refused after `wait` goes on anyway.
     """
 
     verb: Verb
@@ -105,6 +106,7 @@ class Request:
     force: tuple[Check, ...] = ()
     wait: float = 0.0
     until: Until | None = None
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
