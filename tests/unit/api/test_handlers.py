@@ -3,6 +3,8 @@
 import threading
 from typing import Any
 
+import pytest
+
 from served import Served, error, said
 from zdd_agent.api.access import Level
 from zdd_agent.errors import AgentError, Kind
@@ -102,6 +104,46 @@ def test_cancel_answers_202_with_the_operation_and_404_without_one(served: Serve
     answer = served.ask("POST", "/v1/cancel")
     assert (answer.status, said(answer)["id"]) == (202, operation.id)
     assert served.host.finish().cancelled_by == 0
+
+
+def test_a_stop_that_cannot_be_prevented_reaches_the_operation(served: Served) -> None:
+    assert served.ask("POST", "/v1/drain", b'{"stopping": true, "retry_seconds": 20}').status == 202
+    operation = served.host.record().operation
+    assert operation is not None
+    assert (operation.request.stopping, operation.request.wait) == (True, 20)
+
+
+@pytest.mark.parametrize("body", [b'{"until": "idle"}', b'{"stopping": true}', b'{"until": "idle", "dry_run": true}'])
+def test_what_is_for_a_drain_is_refused_in_a_rejoin(served: Served, body: bytes) -> None:
+    answer = served.ask("POST", "/v1/rejoin", body)
+    assert error(answer) == (400, "usage")
+    assert said(answer)["error"]["hint"] == "it is for a drain"
+    assert served.host.record().operation is None
+
+
+def test_a_target_that_is_forgotten_is_in_the_membership_no_more(served: Served) -> None:
+    served.host.aws.put("web", port=9090)
+    served.host.do(Verb.DRAIN)
+    answer = served.ask("POST", "/v1/forget", b'{"target": "web i-me:9090"}')
+    assert (answer.status, said(answer)) == (200, {"target": "web i-me:9090"})
+    membership = served.host.record().membership
+    assert membership is not None
+    assert [target.port for target in membership.targets] == [8080]
+
+
+@pytest.mark.parametrize("target", ["web i-me:9090", "web i-sibling:8080", "api i-me:8080"])
+def test_a_target_that_this_host_does_not_have_cannot_be_forgotten(served: Served, target: str) -> None:
+    served.host.do(Verb.DRAIN)
+    before = served.host.record()
+    answer = served.ask("POST", "/v1/forget", f'{{"target": "{target}"}}'.encode())
+    assert error(answer) == (404, "not_found")
+    assert target in said(answer)["error"]["message"]
+    assert served.host.record() == before
+
+
+def test_nothing_is_forgotten_while_an_operation_is_under_way(served: Served) -> None:
+    served.host.begin(Verb.DRAIN)
+    assert error(served.ask("POST", "/v1/forget", b'{"target": "web i-me:8080"}')) == (409, "busy")
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(served: Served) -> None:
