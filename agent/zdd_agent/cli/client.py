@@ -68,8 +68,15 @@ class Client:
             raise AgentError(kind, said, hint=error.get("hint", ""), value=error.get("value"))
         return answer
 
-    def follow(self, operation: Json, progress: Callable[[Json], None], turn: Callable[[], object] = bool) -> Json:
-        """Wait for the end of an operation; `progress` gets each event, and `turn` is called every now and then.
+    def follow(
+        self, operation: Json, progress: Callable[[Json, bool], None], turn: Callable[[], object] = bool
+    ) -> Json:
+        """Wait for the end of an operation, and answer with it as it ended.
+
+        Args:
+            operation: as the agent showed it.
+            progress: gets each event, and whether it is the end, which only repeats the operation's message.
+            turn: called before each question to the agent, at least every POLL_SECONDS.
 
         Raises:
             AgentError: UNREACHABLE when the agent went away and did not come back in RECONNECT_SECONDS.
@@ -80,7 +87,7 @@ class Client:
             operation = self._patiently(f"/v1/operations/{operation['id']}?wait={POLL_SECONDS:.0f}&after={after}")
             for event in operation["events"]:
                 after = event["seq"]
-                progress(event)
+                progress(event, operation["outcome"] is not None and event["text"] == operation["message"])
             if operation["outcome"] is not None:
                 return operation
             if not operation["events"]:  # an agent that stops answers at once, and would be asked over and over

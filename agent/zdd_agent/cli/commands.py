@@ -70,9 +70,10 @@ def _follow(arguments: Namespace, client: Client, operation: Json) -> int:
         with Progress(operation["verb"], sys.stderr) as progress:
             unit = Unit(os.environ)
 
-            def show(event: Json) -> None:
-                progress.show(event)
-                unit.wait(plain(f"{event['text']}"))
+            def show(event: Json, is_end: bool) -> None:
+                unit.wait(plain(event["text"]))
+                if not is_end:  # the result says it, perhaps to the same log
+                    progress.show(event)
 
             operation = client.follow(operation, show, unit.wait)
     except KeyboardInterrupt:
@@ -135,7 +136,7 @@ def _watch(arguments: Namespace, client: Client) -> int:
 
 def _cancel(arguments: Namespace, client: Client) -> int:
     operation = client.call("POST", "/v1/cancel")
-    operation = client.follow(operation, lambda _: None, Unit(os.environ).wait)
+    operation = client.follow(operation, lambda *_: None, Unit(os.environ).wait)
     _print(arguments, operation, operation["message"])
     return EXIT_OK
 

@@ -217,6 +217,29 @@ def test_a_drain_says_its_progress_on_stderr_and_its_result_on_stdout(capsys: py
     assert does.asked[0] == ("POST drain", {"reason": "release 7", "timeout": 60})
 
 
+def test_the_end_is_printed_once_where_stdout_and_stderr_are_one_as_in_a_ci_log() -> None:
+    end = {"seq": 2, "at": 0.0, "phase": "settled", "text": "drained in 5 s", "until": None}
+    does = Scripted(drain=operation(), operations={**done(message="drained in 5 s"), "events": [end]})
+    with agent(does) as on, started(on.path, "drain", stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        log, _ = process.communicate()
+    assert log == "drained in 5 s\n"
+
+
+def test_the_end_of_an_operation_that_fails_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "cannot finish the drain in 60 s: web i-me:8080 is draining"
+    why = {"kind": "timed_out", "message": text, "hint": "look"}
+    end = {"seq": 2, "at": 0.0, "phase": "draining", "text": text, "until": None}
+    ended = operation(outcome="timed_out", message=text, error=why, events=[end])
+    assert command(Scripted(drain=operation(), operations=ended), "drain") == 3
+    assert capsys.readouterr() == ("", f"zdd-agent: {text}\n  look\n")
+
+
+def test_a_message_of_several_lines_is_told_on_one(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = AgentError(Kind.FAILED, "cannot drain: it answered\r\n<html>\n\t<body>")
+    assert command(Scripted(drain=refused), "drain") == 1
+    assert capsys.readouterr().err == "zdd-agent: cannot drain: it answered  <html>  <body>\n"
+
+
 def test_detach_starts_it_and_says_how_to_follow(capsys: pytest.CaptureFixture[str]) -> None:
     does = Scripted(rejoin=operation("rejoin"))
     assert command(does, "rejoin", "--detach") == 0
@@ -402,7 +425,7 @@ def started(
     # A child inherits what is ignored, and whoever started these tests may have had it ignored.
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        return subprocess.Popen(argv, env=environ, text=True, stderr=subprocess.PIPE, **more)
+        return subprocess.Popen(argv, env=environ, text=True, **{"stderr": subprocess.PIPE, **more})
     finally:
         signal.signal(signal.SIGINT, before)
 
