@@ -33,6 +33,11 @@ def flags(command: argparse.ArgumentParser) -> list[argparse.Action]:
     return [a for a in command._actions if a.option_strings]  # noqa: SLF001  as above
 
 
+def _places(command: argparse.ArgumentParser) -> str:
+    names = [str(a.metavar or a.dest) for a in command._actions if not a.option_strings]  # noqa: SLF001  as above
+    return "".join(f" \\fI{_roff(name)}\\fR" for name in names)
+
+
 def _help(action: argparse.Action) -> str:
     default = "/run/zdd-agent/agent.sock" if action.dest == "socket" else action.default
     return (action.help or "") % {"default": default, "prog": "zdd-agent"}
@@ -113,7 +118,7 @@ def man_command(version: str, date: str) -> str:
         ".SH COMMANDS",
     ]
     for name, text, command in commands():
-        lines += [".TP", f"\\fBzdd\\-agent {_roff(name)}\\fR", _roff(f"{text[0].upper()}{text[1:]}.")]
+        lines += [".TP", f"\\fBzdd\\-agent {_roff(name)}\\fR{_places(command)}", _roff(f"{text[0].upper()}{text[1:]}.")]
         own = [a for a in flags(command) if a.dest not in ("help", "json", "socket")]
         if own:
             lines.append(".RS")

@@ -146,7 +146,7 @@ class Client:
                 "it hung up in the middle of an answer", AgentError if received else _HungUpError
             ) from None
         if not isinstance(answer, dict):
-            raise self._unreachable("what answers there is no zdd-agent")
+            raise self._unreachable("something else than zdd-agent answers there")
         return status, answer
 
     def _unreachable(self, cause: str, error: type[AgentError] = AgentError) -> AgentError:

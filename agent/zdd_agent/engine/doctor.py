@@ -24,7 +24,7 @@ Check = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, whether it is well, what was found, and what to do."""
+    """One line: what was looked at, whether it is as it should be, what was found, and what to do."""
 
     name: str
     ok: bool
@@ -59,7 +59,7 @@ class Doctor:
         self._local = tuple(local)
 
     def examine(self) -> tuple[Finding, ...]:
-        """Every finding, in the order of a reader who mends one after another."""
+        """Every finding, in the order in which a reader fixes them."""
         return (*(_found(name, check) for name, check in self._local), *self._outside())
 
     def _outside(self) -> Iterator[Finding]:
@@ -85,7 +85,7 @@ class Doctor:
             yield _found(f"permissions for {group.name}", partial(self._permissions, group, membership, identity))
         for target in membership.targets:
             result = self._prober.check(membership.group(target.group), target)
-            hint = "" if result.passed else "start the app, or mend the group's health check"
+            hint = "" if result.passed else "start the app, or fix the group's health check"
             yield Finding(f"app for {target}", result.passed, result.said, hint)
         refused = guard.refusal(membership, seen, self._min_healthy)
         yield Finding(
@@ -100,7 +100,7 @@ class Doctor:
             raise AgentError(
                 Kind.NO_MEMBERSHIP,
                 "no target group holds this host",
-                hint="register it once, or set `target_groups` in /etc/zdd-agent/config.toml",
+                hint="register it once, or set `target_groups` in the settings",
             )
         return ", ".join(map(str, membership.targets))
 
