@@ -118,12 +118,14 @@ def _check(body: schema.OperationBody, verb: Verb) -> None:
         known = ", ".join(FORCIBLE[verb])
         hint = f"a {verb} can skip: {known}"
         raise AgentError(Kind.USAGE, f"cannot force {unfit[0]} in a {verb}", hint=hint, value="force")
-    for name, given in (("until", body.until is not None), ("stopping", body.stopping)):
-        if verb is Verb.REJOIN and given:
-            raise AgentError(Kind.USAGE, f"cannot rejoin with `{name}`", hint="it is for a drain", value=name)
-    if verb is Verb.DRAIN and body.keep_trying:
-        hint = "it is for a rejoin; a drain has `retry_seconds`"
-        raise AgentError(Kind.USAGE, "cannot drain with `keep_trying`", hint=hint, value="keep_trying")
+    of_one_verb = (
+        ("until", Verb.DRAIN, body.until is not None),
+        ("stopping", Verb.DRAIN, body.stopping),
+        ("keep_trying", Verb.REJOIN, body.keep_trying),
+    )
+    for name, owner, given in of_one_verb:
+        if given and verb is not owner:
+            raise AgentError(Kind.USAGE, f"cannot {verb} with `{name}`", hint=f"it is for a {owner}", value=name)
 
 
 def _plan(backend: Backend, body: schema.OperationBody, verb: Verb) -> HttpResponse:

@@ -34,13 +34,15 @@ class OperationBody(_Body):
         0.0, description="keep retrying a refused drain for this many seconds"
     )
     reason: str = Field("", max_length=200, description="printable text for the log")
-    keep_trying: bool = Field(
-        False, description="nobody waits for the result: try a rejoin that fails again until it works"
-    )
     stopping: bool = Field(
         False,
         description="of a drain: this stop cannot be prevented, so a drain that is still refused after retry_seconds "
         "goes on anyway",
+    )
+    keep_trying: bool = Field(
+        False,
+        description="of a rejoin: nobody waits for its result, so the agent tries again after a failure until it works "
+        "or somebody drains or cancels",
     )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
 

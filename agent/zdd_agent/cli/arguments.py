@@ -26,6 +26,10 @@ exit codes:
 _CHECKS = {"drain": ("min-healthy",), "rejoin": ("probe",)}
 _UNTIL = ("closed", "idle", "unused")
 _VERBS = {"drain": "take this host out of its target groups", "rejoin": "put this host back into its target groups"}
+_DETACH = {
+    "drain": "start it and return at once",
+    "rejoin": "start it and return at once; the agent retries it until it works, or you drain or cancel",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,16 +113,16 @@ def parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="this stop cannot be prevented: if the drain is still refused after --wait, drain anyway",
             )
-        command.add_argument(
-            "--detach", action="store_true", help="start it and return at once; the agent retries a rejoin that fails"
-        )
+        command.add_argument("--detach", action="store_true", help=_DETACH[verb])
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add("status", "show where this host stands", common)
     add("watch", "follow the operation under way to its end", common)
     add("cancel", "stop the operation under way and leave the host as it is", common)
     forget = add("forget", "forget a target that this host no longer has, so that no rejoin registers it", common)
     forget.usage = "%(prog)s [-h] [--json] [--socket SOCKET] TARGET"  # one target, though it may be two words
-    forget.add_argument("target", nargs="+", metavar="TARGET", help="as `status` shows it: GROUP ID:PORT")
+    forget.add_argument(
+        "target", nargs="+", metavar="TARGET", help="as `status` shows it, GROUP ID:PORT, or GROUP/ID:PORT"
+    )
     run = add("run", "drain, run a command, rejoin; a command that fails leaves the host out", common, asking)
     _add_drain_flags(run)
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")

@@ -58,7 +58,7 @@ def _operate(arguments: Namespace, client: Client) -> int:
     if getattr(arguments, "stopping", False):
         body["stopping"] = True
     if arguments.command == "rejoin" and getattr(arguments, "detach", False):
-        body["keep_trying"] = True
+        body["keep_trying"] = True  # nobody waits here who could try again
     if getattr(arguments, "dry_run", False):
         return _plan(arguments, client.call("POST", f"/v1/{arguments.command}", {**body, "dry_run": True}))
     operation = client.call("POST", f"/v1/{arguments.command}", body)
@@ -147,8 +147,9 @@ def _cancel(arguments: Namespace, client: Client) -> int:
 
 
 def _forget(arguments: Namespace, client: Client) -> int:
-    # `status` shows a target as two words: both of them as they are, or quoted.
-    forgotten = client.call("POST", "/v1/forget", {"target": " ".join(arguments.target)})
+    # `status` shows a target as two words: both of them as they are, or quoted; or with a slash between them.
+    target = " ".join(arguments.target)
+    forgotten = client.call("POST", "/v1/forget", {"target": target if " " in target else target.replace("/", " ", 1)})
     _print(arguments, forgotten, f"forgot {forgotten['target']}")
     return EXIT_OK
 

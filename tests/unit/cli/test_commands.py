@@ -125,6 +125,14 @@ def test_an_unknown_word_ends_with_2_and_names_the_nearest(
     assert err.splitlines()[-1] == f"  {hint}"
 
 
+@pytest.mark.parametrize("words", [["rejoin", "--stopping"], ["run", "--stopping", "--", "true"]])
+def test_a_stop_that_cannot_be_prevented_is_for_a_drain_alone(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert slip(*words) == 2
+    assert "unrecognized arguments: --stopping" in capsys.readouterr().err
+
+
 def test_flags_are_never_guessed_from_their_beginning(capsys: pytest.CaptureFixture[str]) -> None:
     assert slip("drain", "--dry") == 2
     assert "did you mean --dry-run?" in capsys.readouterr().err
@@ -248,6 +256,12 @@ def test_detach_starts_it_and_says_how_to_follow(capsys: pytest.CaptureFixture[s
     assert does.asked == [("POST rejoin", {"reason": "", "keep_trying": True})]
 
 
+def test_only_a_rejoin_that_is_not_waited_for_is_tried_again_by_the_agent() -> None:
+    drains, rejoins = Scripted(drain=operation()), Scripted(rejoin=operation("rejoin"), operations=done("rejoin"))
+    assert command(drains, "drain", "--detach") == command(rejoins, "rejoin") == 0
+    assert (drains.asked[0][1], rejoins.asked[0][1]) == ({"reason": ""}, {"reason": ""})
+
+
 def test_a_dry_run_says_what_would_be_done_and_asks_for_nothing_more(capsys: pytest.CaptureFixture[str]) -> None:
     does = Scripted(drain={"verb": "drain", "dry_run": True, "targets": STATUS["targets"], "refusal": None})
     assert command(does, "drain", "--dry-run") == 0
@@ -262,8 +276,8 @@ def test_a_dry_run_that_would_be_refused_ends_as_the_drain_itself_would(capsys: 
     assert "web would be empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["web i-me:9090"], ["web", "i-me:9090"]])
-def test_forget_takes_a_target_as_status_shows_it_quoted_or_not(
+@pytest.mark.parametrize("words", [["web i-me:9090"], ["web", "i-me:9090"], ["web/i-me:9090"]])
+def test_forget_takes_a_target_as_status_shows_it_quoted_or_not_or_with_a_slash(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     does = Scripted(forget={"target": "web i-me:9090"})
