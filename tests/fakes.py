@@ -66,13 +66,17 @@ class FakeMetadata:
     who: Identity = ME
     errors: list[AgentError] = field(default_factory=list)
     no_role: AgentError | None = None
+    terminating: bool = False
+
+    def being_terminated(self) -> bool:
+        return self.terminating
 
     def role(self) -> str:
         if self.no_role is not None:
             raise self.no_role
         return "arn:aws:iam::123456789012:instance-profile/zdd"
 
-    def identity(self) -> Identity:
+    def identity(self, max_age: float = 5.0) -> Identity:
         if self.errors:
             raise self.errors.pop(0)
         return self.who
@@ -181,12 +185,11 @@ class FakeAws:
     def zone(self, target: Target) -> str | None:
         return self._targets[target.group, target.id, target.port][0]
 
-    def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
+    def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
         self._called("DescribeTargetGroups")
         found = tuple(g for g in self.groups.values() if g.name in names or g.arn in names)
-        if len(found) < len(names):
-            raise AgentError(Kind.TARGET_GROUP_NOT_FOUND, "cannot find a group")
-        return found
+        known = {word for g in found for word in (g.name, g.arn)}
+        return found, tuple(name for name in names if name not in known)
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         self._called("DescribeTargetGroups")
@@ -196,8 +199,7 @@ class FakeAws:
 
     def with_attributes(self, asked: TargetGroup) -> TargetGroup:
         self._called("DescribeTargetGroupAttributes")
-        known = self.groups[asked.arn]
-        return replace(asked, deregistration_delay=known.deregistration_delay, cross_zone=known.cross_zone)
+        return replace(self.groups[asked.arn], health_check=asked.health_check)
 
     def health(self, asked: str) -> tuple[TargetHealth, ...]:
         self._called("DescribeTargetHealth")

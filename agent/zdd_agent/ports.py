@@ -12,10 +12,13 @@ from zdd_agent.model.operation import ProbeResult, Record
 
 
 class Metadata(Protocol):
-    """The instance metadata service, version 2."""
+    """The instance metadata service, version 2. Every call raises AgentError METADATA_UNAVAILABLE, transient."""
 
-    def identity(self) -> Identity:
-        """Who this host is. Raises AgentError METADATA_UNAVAILABLE, transient."""
+    def identity(self, max_age: float = 5.0) -> Identity:
+        """Who this host is, with addresses that were asked at most `max_age` seconds ago."""
+
+    def being_terminated(self) -> bool:
+        """Whether this instance's Auto Scaling group wants it gone; False for one that is in no group."""
 
     def role(self) -> str:
         """The ARN of this host's instance profile. Raises AgentError AWS_DENIED when it has none."""
@@ -24,17 +27,17 @@ class Metadata(Protocol):
 class LoadBalancing(Protocol):
     """Elastic Load Balancing v2. Every call raises AgentError; `transient` tells whether to ask again."""
 
-    def named_groups(self, names: Sequence[str]) -> tuple[TargetGroup, ...]:
-        """The groups of these names or ARNs. Raises TARGET_GROUP_NOT_FOUND."""
+    def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
+        """The groups of these names or ARNs, whatever their VPC, without their attributes; and the names of none."""
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         """All groups of the VPC, without their attributes (see `with_attributes`)."""
 
     def with_attributes(self, group: TargetGroup) -> TargetGroup:
-        """The same group with its deregistration delay and cross-zone setting filled in."""
+        """The same group with all that its attributes say, such as its deregistration delay, filled in."""
 
     def health(self, group: str) -> tuple[TargetHealth, ...]:
-        """Every target of the group, unfiltered: only so is each port told apart."""
+        """Every target of the group, each port on its own."""
 
     def register(self, group: TargetGroup, targets: Sequence[Target]) -> None:
         """Register these targets, each with Id and Port. Safe to repeat."""
@@ -53,7 +56,7 @@ class Instances(Protocol):
     """Amazon EC2, for target groups that balance each zone on its own."""
 
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
-        """The Availability Zone of each of these instances. Raises AgentError."""
+        """The Availability Zone of each of these instances, less those that EC2 does not know. Raises AgentError."""
 
 
 class Sensor(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth
+from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth, plain_address
 from zdd_agent.ports import LoadBalancing
 
 # Finding the membership costs one DescribeTargetHealth a group, of a budget of about 10 a second that the whole
-# account shares (aws-facts: throttling).
+# account shares (https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html).
 SCAN_LIMIT = 25
 
 
@@ -18,15 +18,21 @@ def find(
 ) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
     """This host's membership, the groups that were asked, and the health of all their targets.
 
+    Found are the host's instance ID, and every address that any of its network interfaces has now. Without `names`
+    only the groups of the host's own VPC are asked: the same address can belong to somebody else's host in another
+    VPC, so a group there (of a peered VPC, say) has to be named. Not found: addresses out of a prefix that is
+    delegated to an interface, and Elastic IP addresses, which no target group takes.
+
     Args:
         aws: Elastic Load Balancing.
         identity: who this host is.
         names: `target_groups` of the settings; empty to search the VPC.
 
     Raises:
-        AgentError: CONFIGURATION when the VPC has more than SCAN_LIMIT groups and none is named.
+        AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist; its `value` is the missing names.
+            CONFIGURATION when the VPC has more than SCAN_LIMIT groups and none is named.
     """
-    groups = aws.named_groups(names) if names else _in_vpc(aws, identity)
+    groups = _named(aws, names) if names else _in_vpc(aws, identity)
     mine: list[Target] = []
     population: list[TargetHealth] = []
     holding: list[TargetGroup] = []
@@ -41,17 +47,38 @@ def find(
 
 
 def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:
-    """The targets of the group that are this host, on every port."""
-    own = {identity.instance_id} if group.target_type == "instance" else set(identity.addresses)
-    return tuple(h.target for h in health if h.target.id in own)
+    """The targets of the group that are this host, on every port. Addresses compare as such, however they are spelt."""
+    own = identity.names(group)
+    return tuple(h.target for h in health if plain_address(h.target.id) in own)
 
 
 def named_targets(identity: Identity, groups: Sequence[TargetGroup]) -> tuple[Target, ...]:
-    """One target a group, on the group's own port: for a host that never was in them."""
-    return tuple(
-        Target(g.arn, identity.instance_id if g.target_type == "instance" else identity.addresses[0], g.port)
-        for g in groups
-    )
+    """One target a group, on the group's own port: for a host that never was in them.
+
+    Raises:
+        AgentError: CONFIGURATION, when this host has no address of a group's family.
+    """
+    return tuple(Target(g.arn, identity.id_in(g), g.port, _zone(identity, g)) for g in groups)
+
+
+def _zone(identity: Identity, group: TargetGroup) -> str | None:
+    """AWS finds out the zone by itself, except of an address outside the group's VPC: that takes `all`.
+
+    Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html
+    """
+    return "all" if group.target_type == "ip" and group.vpc_id != identity.vpc_id else None
+
+
+def _named(aws: LoadBalancing, names: Sequence[str]) -> tuple[TargetGroup, ...]:
+    groups, missing = aws.named_groups(names)
+    if missing:
+        raise AgentError(
+            Kind.TARGET_GROUP_NOT_FOUND,
+            f"cannot find target group {', '.join(missing)}",
+            hint="check `target_groups` in the settings",
+            value=", ".join(missing),
+        )
+    return groups
 
 
 def _in_vpc(aws: LoadBalancing, identity: Identity) -> tuple[TargetGroup, ...]:

@@ -31,6 +31,15 @@ class Finding:
     hint: str = ""
 
 
+# A drain takes a host out of target groups only.
+_NOT_LOOKED_AT = Finding(
+    "not looked at",
+    True,
+    "Classic Load Balancers, VPC Lattice, endpoints of Global Accelerator, DNS records that name this host, and target "
+    "groups of other VPCs that `target_groups` does not name: a drain does not take this host out of these",
+)
+
+
 class Doctor:
     """Looks at everything once.
 
@@ -58,8 +67,8 @@ class Doctor:
         self._local = tuple(local)
 
     def examine(self) -> tuple[Finding, ...]:
-        """Every finding, in the order of a reader who mends one after another."""
-        return (*(_found(name, check) for name, check in self._local), *self._outside())
+        """Every finding, in the order of a reader who fixes one after another."""
+        return (*(_found(name, check) for name, check in self._local), *self._outside(), _NOT_LOOKED_AT)
 
     def _outside(self) -> Iterator[Finding]:
         yield (imds := _found("instance metadata", lambda: _describe(self._metadata.identity())))
@@ -83,13 +92,13 @@ class Doctor:
             yield _found(f"permissions for {group.name}", partial(self._permissions, group, membership, identity))
         for target in membership.targets:
             result = self._prober.check(membership.group(target.group), target)
-            hint = "" if result.passed else "start the app, or mend the group's health check"
+            hint = "" if result.passed else "start the app, or fix the group's health check"
             yield Finding(f"app for {target}", result.passed, result.said, hint)
         refused = drain.refusal(membership, seen, self._floor, ())
         yield Finding(
             "guard",
             refused is None,
-            refused.message if refused else "a drain would be let go now",
+            refused.message if refused else "a drain would be allowed now",
             refused.hint if refused else "",
         )
 
@@ -105,8 +114,7 @@ class Doctor:
     def _permissions(self, group: TargetGroup, membership: Membership, identity: Identity) -> str:
         taken = {t.port for t in membership.targets if t.group == group.arn}
         free = next(port for port in range(1, 65536) if port not in taken)
-        own = identity.instance_id if group.target_type == "instance" else identity.addresses[0]
-        self._aws.may_change(group, Target(group.arn, own, free))
+        self._aws.may_change(group, Target(group.arn, identity.id_in(group), free))
         return "RegisterTargets and DeregisterTargets are allowed"
 
     def _skew(self) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 from math import ceil
+
+from zdd_agent.errors import AgentError, Kind
 
 
 class State(StrEnum):
@@ -32,7 +35,10 @@ class BalancerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A target group's health check. Seconds; `port` is a number or `traffic-port`."""
+    """A target group's health check. Seconds; `port` is a number or `traffic-port`.
+
+    `matcher` is of HTTP codes, and of gRPC codes where the group's version is GRPC.
+    """
 
     protocol: str
     port: str
@@ -44,11 +50,33 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupMinimum:
+    """How many healthy targets the group itself asks for: at least `count`, and at least `percent` of the registered.
+
+    With fewer, its load balancer also sends requests to unhealthy targets, or takes the zone out of DNS. Both
+    thresholds are folded into one: the larger count and the larger percentage. AWS counts each zone on its own where
+    the group's `cross_zone` is off.
+
+    Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-target-groups.html
+    """
+
+    count: int = 1
+    percent: float | None = None
+
+    def of(self, registered: int) -> int:
+        """How many of this many registered targets must stay healthy."""
+        return max(self.count, ceil(registered * (self.percent or 0.0) / 100))
+
+
+@dataclass(frozen=True, slots=True)
 class TargetGroup:
     """What a decision needs to know of a target group.
 
-    `deregistration_delay` is in seconds. `version` is HTTP1, HTTP2 or GRPC. `cross_zone` is off when each zone's
-    targets serve that zone alone.
+    `deregistration_delay` and `slow_start` are in seconds. `version` is HTTP1, HTTP2 or GRPC. `cross_zone` is off
+    when each zone's targets serve that zone alone. `ip_address_type`, ipv4 or ipv6, is the family of the addresses at
+    which the load balancer reaches the targets. `connection_termination`: connections that are left are cut at the
+    end of the deregistration delay. `preserve_client_ip`: the app sees the clients' addresses instead of the load
+    balancer's.
     """
 
     arn: str
@@ -63,16 +91,30 @@ class TargetGroup:
     version: str = "HTTP1"
     balancers: tuple[str, ...] = ()
     cross_zone: bool = True
+    ip_address_type: str = "ipv4"
+    minimum: GroupMinimum = GroupMinimum()
+    connection_termination: bool = False
+    preserve_client_ip: bool = False
+    slow_start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One registration of this host: (target group, Id, Port) names it, always all three."""
+    """One registration of this host: (target group, Id, Port) names it, always all three.
+
+    `quic_server_id` goes with it in QUIC and TCP_QUIC groups, which refuse a registration without one.
+    """
 
     group: str
     id: str
     port: int
     zone: str | None = None
+    quic_server_id: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Its name: target group (ARN), Id, Port."""
+        return self.group, self.id, self.port
 
     def __str__(self) -> str:
         return f"{group_name(self.group)} {self.id}:{self.port}"
@@ -80,12 +122,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class TargetHealth:
-    """One line of DescribeTargetHealth."""
+    """One line of DescribeTargetHealth.
+
+    `shifted`: a zonal shift keeps new work away from it, whatever its state says.
+    """
 
     target: Target
     state: State
     reason: str = ""
     description: str = ""
+    shifted: bool = False
 
     def __str__(self) -> str:
         return f"{self.target} is {self.state}" + (f" ({self.reason})" if self.reason else "")
@@ -108,7 +154,7 @@ class Membership:
     def joined(self, other: Membership) -> Membership:
         """Both memberships; where they name the same group, `other` has the newer facts."""
         groups = {group.arn: group for group in (*self.groups, *other.groups)}
-        targets = {(t.group, t.id, t.port): t for t in (*other.targets, *self.targets)}
+        targets = {t.key: t for t in (*other.targets, *self.targets)}
         return Membership(tuple(groups.values()), tuple(targets.values()))
 
     def without_groups(self, arns: frozenset[str]) -> Membership:
@@ -121,13 +167,43 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this host is, as IMDSv2 tells it. `addresses` are IPv4 and IPv6, the primary first."""
+    """Who this host is, as IMDSv2 tells it.
+
+    `addresses` are those of every network interface: IPv4 before IPv6, and the primary interface's first.
+    """
 
     instance_id: str
     region: str
     zone: str
     vpc_id: str
     addresses: tuple[str, ...]
+
+    def address_in(self, group: TargetGroup) -> str:
+        """Where the group's load balancer reaches this host: the first address of the group's family.
+
+        Raises:
+            AgentError: CONFIGURATION, when this host has no such address.
+        """
+        version = 6 if group.ip_address_type == "ipv6" else 4
+        for address in self.addresses:
+            if ip_address(address).version == version:
+                return address
+        raise AgentError(
+            Kind.CONFIGURATION,
+            f"cannot be reached in target group {group.name}: this host has no IPv{version} address",
+            hint="assign one to this host, or take the group out of `target_groups`",
+            value="target_groups",
+        )
+
+    def id_in(self, group: TargetGroup) -> str:
+        """What names this host in the group: its instance ID, or its address there. Raises like `address_in`."""
+        return self.instance_id if group.target_type == "instance" else self.address_in(group)
+
+    def names(self, group: TargetGroup) -> frozenset[str]:
+        """Everything that may name this host in the group, each address as `plain_address` spells it."""
+        if group.target_type == "instance":
+            return frozenset((self.instance_id,))
+        return frozenset(map(plain_address, self.addresses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +218,14 @@ class Floor:
         if self.percent is None:
             return self.number
         return ceil(registered * self.percent / 100)
+
+
+def plain_address(text: str) -> str:
+    """An address in its one short spelling (RFC 5952), so that two of them compare; anything else as it is."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return text
 
 
 def group_name(arn: str) -> str:
