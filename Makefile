@@ -12,11 +12,10 @@ demo: lab-setup  ## a rolling deploy under load, with the agent and without: bui
 	.venv/bin/zdd-lab demo
 
 test: setup  ## the tests; ARGS='-k drain' picks some
-	.venv/bin/pytest -n 2 --dist loadscope --ignore tests/system $(ARGS)
-	@scripts/test-system.sh $(ARGS)
+	@scripts/test.sh $(ARGS)
 
 test-system: setup  ## the installed package on hosts with real systemd (root)
-	@scripts/test-system.sh --must $(ARGS)
+	@scripts/test.sh --system $(ARGS)
 
 story: setup  ## Terraform, hosts, Ansible and a loop of requests, in the lab: build/story/
 	.venv/bin/python scripts/story.py

@@ -1,8 +1,8 @@
-"""Builds every package: `make package`, or some: `build.py deb-amd64`. Results in build/package, the same bytes for
-the same commit.
+"""Builds every package: `make package`, or some: `build.py deb-amd64`. The results are in build/package, or in the
+folder $ZDD_PACKAGE_OUT, which is emptied first; the same commit gives the same bytes.
 
-A deb for Debian 12 and Ubuntu 24.04 together: the private tree is the same but for pydantic-core's one compiled module,
-of which it holds one for each of their Pythons, side by side. An rpm for Amazon Linux 2023 and its python3.11.
+One deb serves Debian 12 and Ubuntu 24.04: the private tree is the same except for the one compiled module of
+pydantic-core, and it holds that for both their Pythons. The rpm is for Amazon Linux 2023 and its python3.11.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from native import build_systemd_python
 from sbom import sbom
 
 TOP = Path(__file__).resolve().parent.parent
-OUT = TOP / "build" / "package"
+OUT = Path(os.environ.get("ZDD_PACKAGE_OUT", TOP / "build" / "package"))
 TREE = "usr/lib/zdd-agent"
 # What of botocore's 440 services stays: the agent's own, and those that its credential providers ask.
 SERVICES = ("autoscaling", "dynamodb", "ec2", "elbv2", "iam", "signin", "sso", "sso-oidc", "sts")
@@ -97,12 +97,12 @@ def main() -> None:
     texts = OUT / "texts"
     _run(sys.executable, str(TOP / "packaging" / "texts.py"), str(texts), version, date)
     wanted = sys.argv[1:] or [f"{form.name}-{machine.deb}" for form in FORMATS for machine in MACHINES]
+    wheels = OUT / "wheels"
+    _run_pip(wheels, "any", "3.11", only_native=False)
     for machine in MACHINES:
-        wheels = OUT / f"wheels-{machine.deb}"
-        _run_pip(wheels, "any", "3.11", only_native=False)
         for form in (f for f in FORMATS if f"{f.name}-{machine.deb}" in wanted):
             _package(form, machine, wheels, texts, version, date)
-    for folder in (texts, *OUT.glob("cache"), *OUT.glob("wheels-*"), *OUT.glob("root-*")):
+    for folder in (texts, *OUT.glob("cache"), wheels, *OUT.glob("root-*")):
         shutil.rmtree(folder)
     for package in sorted(OUT.iterdir()):
         print(f"{package.relative_to(TOP)}  {package.stat().st_size / 2**20:.1f} MiB")
@@ -140,7 +140,7 @@ def _package(form: Format, machine: Machine, pure: Path, texts: Path, version: s
 
 
 def _run_pip(target: Path, platform: str, python: str, *, only_native: bool) -> None:
-    """Install the pinned requirements as wheels, pydantic-core alone or all others, for another machine if need be."""
+    """Install the pinned requirements as wheels, for any machine: pydantic-core alone, or all the others."""
     wanted = OUT / "requirements.txt"
     blocks = re.split(r"\n(?=\S)", (TOP / "requirements" / "agent.txt").read_text())
     native = [b for b in blocks if b.startswith("pydantic-core==")]

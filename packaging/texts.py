@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from zdd_agent import config
 from zdd_agent.cli.arguments import parser
+from zdd_agent.settings import Settings
 
 HERE = Path(__file__).parent
 Command = tuple[str, str, argparse.ArgumentParser]
@@ -42,7 +42,7 @@ def _help(action: argparse.Action) -> str:
 
 
 def settings(
-    table: type[BaseModel] = config.Settings, at: tuple[str, ...] = ()
+    table: type[BaseModel] = Settings, at: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], FieldInfo | type[BaseModel]]]:
     """Every setting, and each table before its own settings; plain ones first, as TOML wants them."""
     tables = []

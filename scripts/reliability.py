@@ -17,7 +17,7 @@ PARTS = {
 
 def table(names: tuple[str, ...]) -> str:
     """The rows of these files as Markdown."""
-    lines = ["| fault | phase | runs | outcome | repeats it: `pytest …` |", "|---|---|---|---|---|"]
+    lines = ["| fault | phase | runs | outcome | repeat it with `pytest …` |", "|---|---|---|---|---|"]
     for name in names:
         for row in json.loads((ROOT / "build" / "faults" / f"{name}.json").read_text("utf-8")):
             cells = (row["fault"], row["phase"], f"{row['runs']:,}", row["outcome"], f"`{row['repeat']}`")

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import uvloop
 
-from zdd_lab import control
 from zdd_lab.lab import Lab
 from zdd_lab.model.iam import Policy
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.report.timeline import Run, Span, draw
 from zdd_lab.traffic.records import read_records, summarize
 
@@ -67,7 +66,7 @@ class Transcript:
         """Run a command and show what `seen` makes of its lines. Raises StoryError with the last of them."""
         self.say(f"\n$ {shown}")
         child = await asyncio.create_subprocess_exec(
-            *leash.leashed(argv), cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL,
+            *children.dies_with_parent(argv), cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         said: list[str] = []
@@ -154,7 +153,7 @@ async def _story(prefix: str, folder: Path, tools: Mapping[str, str]) -> int:
         group = outputs["target_group_arn"]
         hosts = await lab.adopt(group, Policy.parse(outputs["policy_json"]))
         async with asyncio.timeout(60):
-            while any(one["state"] != "healthy" for one in control.targets(lab, group)):  # noqa: ASYNC110  has no event
+            while any(one["state"] != "healthy" for one in lab.control.targets(group)):  # noqa: ASYNC110  has no event
                 await asyncio.sleep(0.1)
         transcript.say(f"\n{len(hosts)} hosts in service with {OLD}, each with the role's policy and no other")
         async with _load(lab, folder / "requests.tsv"), _loop(lab, transcript):
@@ -196,7 +195,7 @@ class _Terraform:
         await self._run("apply", "-auto-approve")
         asked = [self._tools["terraform"], "output", "-json"]
         told = await asyncio.create_subprocess_exec(
-            *leash.leashed(asked), cwd=self._root, env=self._env, stdout=asyncio.subprocess.PIPE
+            *children.dies_with_parent(asked), cwd=self._root, env=self._env, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await told.communicate()
         return {name: one["value"] for name, one in json.loads(out).items()}
@@ -225,7 +224,7 @@ async def _play(lab: Lab, folder: Path, tools: Mapping[str, str], transcript: Tr
     inventory = home / "inventory.json"
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": local | {"lab_prefix": lab.prefix}}}))
     path = os.pathsep.join([tools["ansible"], str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    env = leash.bare_environment() | {
+    env = children.bare_environment() | {
         "ANSIBLE_COLLECTIONS_PATH": str(home / "collections"),
         "ANSIBLE_CONFIG": str(home / "ansible.cfg"),
         "ANSIBLE_HOME": str(home),
@@ -254,7 +253,9 @@ async def _load(lab: Lab, file: Path) -> AsyncIterator[None]:
     for url in lab.urls:
         words += ["--url", f"{url.rpartition(':')[0]}:{_LISTENER}"]
     load = await asyncio.create_subprocess_exec(
-        *leash.leashed([sys.executable, *words]), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        *children.dies_with_parent([sys.executable, *words]),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
     )
     try:
         yield

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from zdd_lab.hosts.host import Host
 from zdd_lab.threaded import ThreadedLab
 
 COLLECTION = TOP / "packaging" / "ansible"
+ROLLING = "zdd.agent.rolling"
+ROLE = str(Path(__file__).resolve().parent / "ansible" / "roles" / "app")
 _PLACES = (os.environ.get("ZDD_ANSIBLE_BIN", ""), str(Path(sys.executable).parent), str(TOP / "build/ansible/venv/bin"))
 
 
@@ -141,3 +144,18 @@ def until_phase(host: Host, phase: str, seconds: float = 60.0) -> None:
             return
         assert time.monotonic() < give_up, f"{host.name} is not {phase} after {seconds:.0f} s: {operation}"
         time.sleep(0.05)
+
+
+def variables(version: str, **more: object) -> dict[str, Any]:
+    """Those of rolling.yml, for a release of the lab's app."""
+    return {"zdd_deploy_role": ROLE, "version": version, **more}
+
+
+def hosts_of(done: subprocess.CompletedProcess[str], task: str) -> list[str]:
+    """The hosts that this task ran on, in order."""
+    hosts = []
+    for part in done.stdout.split("\nTASK [")[1:]:
+        if part.startswith(f"{task}]"):
+            lines = [line for line in part.splitlines() if line.startswith(("ok: [", "changed: [", "fatal: ["))]
+            hosts += sorted(line.split("[")[1].split("]")[0] for line in lines)
+    return hosts

@@ -9,7 +9,8 @@ from threading import Event
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Connection, Sample
-from zdd_agent.model.operation import ProbeResult, Record
+from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.record import Record
 
 VPC = "vpc-1"
 ME = Identity("i-me", "eu-west-1", "eu-west-1a", VPC, ("10.0.0.1", "fd00::1"))
@@ -88,6 +89,10 @@ class FakeStore:
 
     written: list[Record] = field(default_factory=list)
     errors: list[AgentError] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+
+    def set_aside(self, cause: str) -> None:
+        self.aside.append(cause)
 
     def read(self) -> Record:
         return self.written[-1] if self.written else Record()
@@ -104,6 +109,11 @@ class FakeInstances:
 
     elsewhere: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+
+    def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        self.asked += instance_ids
+        return frozenset(instance_ids) - self.gone
 
     def zones(self, instance_ids: Sequence[str]) -> dict[str, str]:
         self.asked += instance_ids
@@ -199,6 +209,7 @@ class FakeAws:
 
     def with_attributes(self, asked: TargetGroup) -> TargetGroup:
         self._called("DescribeTargetGroupAttributes")
+        self._must_exist(asked.arn)
         return replace(self.groups[asked.arn], health_check=asked.health_check)
 
     def health(self, asked: str) -> tuple[TargetHealth, ...]:

@@ -1,20 +1,19 @@
-"""A host for tests of the core: the real ledger, observer and loop over fakes, in fake time."""
+"""A host for tests of the core: the real engine over fakes, in fake time."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from fakes import ME, FakeAws, FakeClock, FakeInstances, FakeMetadata, FakeProber, FakeSensor, FakeStore, FakeSupervisor
-from zdd_agent.decide.drain import Rules
-from zdd_agent.engine.effects import Acts, Pace
-from zdd_agent.engine.ledger import Ledger, Timeouts
-from zdd_agent.engine.observer import Observer
-from zdd_agent.engine.runner import Runner
-from zdd_agent.engine.sampler import Lookout
+from zdd_agent.engine.build import Outside, build_engine, build_reports
+from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.status import Reporter, Snapshot
-from zdd_agent.model.aws import BalancerKind, Floor, Identity, TargetGroup
+from zdd_agent.model.aws import Identity, MinHealthy, TargetGroup
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Check, Operation, Outcome, Posture, Record, Request, Verb
+from zdd_agent.model.operation import Check, Operation, Outcome, Posture, Request, Verb
+from zdd_agent.model.record import Record
+from zdd_agent.settings import Settings
 
 # Turns of the loop after which a test gives up: a drain of 300 s takes about 80.
 MANY_TURNS = 20_000
@@ -27,59 +26,44 @@ class Host:
         self,
         *groups: TargetGroup,
         names: tuple[str, ...] = (),
-        timeouts: Timeouts | None = None,
-        floor: Floor | None = None,
+        minimum: MinHealthy | None = None,
         aws: FakeAws | None = None,
         who: Identity = ME,
         until: Until = Until.UNUSED,
+        **settings: Any,
     ) -> None:
         self.clock = aws.clock if aws is not None else FakeClock()
         self.aws = aws if aws is not None else FakeAws(self.clock, groups)
         self.instances = FakeInstances()
         self.prober = FakeProber()
-        self.floor = floor if floor is not None else Floor()
         self.metadata = FakeMetadata(who)
         self.sensor = FakeSensor(self.clock)
-        self.rules = Rules(self.floor, until, dict(zip(BalancerKind, (30.0, 300.0, 300.0), strict=True)), False, 5.0)
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
-        self._names = names
-        self._timeouts = timeouts or Timeouts(None, None)
+        self.boot = "boot-1"
+        minimum = minimum or MinHealthy()
+        healthy = minimum.number if minimum.percent is None else f"{minimum.percent:g}%"
+        self.settings = Settings(target_groups=names, min_healthy=healthy, drain={"until": until}, **settings)
         self.restart()
 
-    def restart(self) -> None:
-        self.ledger = Ledger(self.store, self.clock, self._timeouts)
-        self.observer = Observer(self.aws, self.instances, self.metadata, self._names)
-        lookout = Lookout(self.sensor, self.metadata, adaptive=False, quiet_seconds=5.0)
-        pace, rng = Pace(10.0, 5.0, 1.0), random.Random(1)
-        acts = Acts(
-            ledger=self.ledger,
-            observer=self.observer,
+    def restart(self, boot: str | None = None) -> None:
+        """The daemon ends and starts again; with another boot ID the host does."""
+        self.boot = boot or self.boot
+        self.outside = Outside(
+            clock=self.clock,
+            metadata=self.metadata,
             aws=self.aws,
+            instances=self.instances,
             prober=self.prober,
-            lookout=lookout,
-            clock=self.clock,
-            supervisor=self.supervisor,
-            pace=pace,
-            floor_seconds=self.rules.floor_seconds,
-            rng=rng,
+            sensor=self.sensor,
+            store=self.store,
         )
-        self.runner = Runner(
-            ledger=self.ledger,
-            acts=acts,
-            lookout=lookout,
-            clock=self.clock,
-            supervisor=self.supervisor,
-            pace=pace,
-            rules=self.rules,
-            drained_warning_seconds=3600.0,
-            rng=rng,
-        )
+        self.engine = build_engine(self.outside, self.supervisor, self.settings, self.boot, random.Random(1))
+        self.ledger, self.observer, self.runner = self.engine.ledger, self.engine.observer, self.engine.runner
 
-    def begin(
-        self, verb: Verb, timeout: float | None = None, *, force: tuple[Check, ...] = (), wait: float = 0.0
-    ) -> Operation:
-        return self.ledger.begin(Request(verb, 0, timeout, force=force, wait=wait))
+    def begin(self, verb: Verb, timeout: float | None = None, **more: Any) -> Operation:
+        """Start the operation; `more` are fields of the request."""
+        return self.ledger.begin(Request(verb, 0, timeout, **more))
 
     def do(
         self, verb: Verb, timeout: float | None = None, *, force: tuple[Check, ...] = (), wait: float = 0.0
@@ -89,7 +73,7 @@ class Host:
         return self.finish()
 
     def turn(self) -> None:
-        """One turn of the loop, and the wait behind it."""
+        """One turn of the loop, and the wait after it."""
         operation = self.ledger.running()
         assert operation is not None
         seconds = self.runner.tick(operation)
@@ -106,6 +90,15 @@ class Host:
             self.turn()
         raise AssertionError(f"still under way: {self.ledger.record().operation}")
 
+    def rest(self, seconds: float) -> None:
+        """This much time without an operation, or with what the agent begins by itself."""
+        end = self.clock.now() + seconds
+        while self.clock.now() < end:
+            if self.ledger.running() is not None:
+                self.turn()
+            elif (wait := self.runner.idle()) > 0:
+                self.clock.time = min(self.clock.time + wait, end)
+
     def record(self) -> Record:
         return self.ledger.record()
 
@@ -113,16 +106,10 @@ class Host:
         return self.reporter().snapshot()
 
     def reporter(self) -> Reporter:
-        return Reporter(
-            observer=self.observer,
-            metadata=self.metadata,
-            clock=self.clock,
-            record=self.ledger.record,
-            notices=tuple,
-            poll_seconds=10.0,
-            drained_warning_seconds=3600.0,
-            floor=self.floor,
-        )
+        return build_reports(self.outside, self.engine, self.settings)[0]
+
+    def doctor(self, *local: Any) -> Doctor:
+        return build_reports(self.outside, self.engine, self.settings, local=local)[1]
 
     def posture(self) -> Posture:
         return self.status().posture

@@ -16,7 +16,7 @@ from typing import Any
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 from zdd_lab.threaded import ThreadedLab
 from zdd_lab.traffic.records import Record, read_records
 

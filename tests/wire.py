@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from zdd_agent.api.http1 import Limits, Request, Response
-from zdd_agent.api.routes import error_response
+from zdd_agent.api.answers import error_response
+from zdd_agent.api.http1 import HttpRequest, HttpResponse, Limits
 from zdd_agent.api.transport import Transport
 
 # Seconds after which a test that waits for the other end gives up.
@@ -30,7 +30,7 @@ class Agent:
 
 
 @contextmanager
-def agent(handle: Callable[[Request], Response], limits: Limits = Limits()) -> Iterator[Agent]:  # noqa: B008  frozen
+def agent(handle: Callable[[HttpRequest], HttpResponse], limits: Limits = Limits()) -> Iterator[Agent]:  # noqa: B008  frozen
     folder = tempfile.mkdtemp(prefix="zdd")  # not tmp_path: a socket's path has at most 108 bytes
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -121,7 +121,7 @@ class Caller:
         return not self._received and self.socket.recv(1) == b""
 
 
-def echo(request: Request) -> Response:
+def echo(request: HttpRequest) -> HttpResponse:
     """What an agent of `agent` can answer: the request."""
     said = {"method": request.method, "target": request.target, "body": request.body.decode()}
-    return Response(200, json.dumps(said).encode())
+    return HttpResponse(200, json.dumps(said).encode())

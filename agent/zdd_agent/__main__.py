@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 
 from zdd_agent.cli import commands
+from zdd_agent.cli.output import say
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def _local(arguments: Namespace) -> int:
     if arguments.command == "serve":
         return daemon.serve()
     settings = daemon.check_config()
-    print(settings.model_dump_json(indent=None if arguments.json else 2))
+    say(settings.model_dump_json(indent=None if arguments.json else 2))
     return 0
 
 

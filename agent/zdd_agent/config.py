@@ -1,146 +1,38 @@
-"""Settings: TOML files and ZDD_AGENT_* variables become one frozen value, or one exact complaint."""
+"""TOML files and ZDD_AGENT_* variables become the settings, or one exact complaint."""
 
 from __future__ import annotations
 
+import logging
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from zdd_agent.errors import AgentError, Kind, nearest
-from zdd_agent.model.aws import BalancerKind, Floor
-from zdd_agent.model.kernel import Until
+from zdd_agent.settings import Settings
 
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"
-# Variables of the command and of the file's place, not settings.
-_NOT_SETTINGS = frozenset({"ZDD_AGENT_FAILPOINT", "ZDD_AGENT_CONFIG"})
+_VARIABLE = "variable "  # how a complaint names a source that is no file
+# Where the file is, the unit's boot ID, and the tests' failpoints: ours, but no settings.
+_NOT_SETTINGS = frozenset({"ZDD_AGENT_BOOT_ID", "ZDD_AGENT_CONFIG", "ZDD_AGENT_FAILPOINT"})
+# How like the name of a setting that of a variable must be to be a slip for it: SOKET is (0.91), and STATE_DIR (0.75);
+# SOCKET_PATH (0.71) is somebody else's.
+_SLIP_RATIO = 0.75
 
-
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):  # pydantic would take `true` for 1.0
-        raise ValueError("not a number")  # noqa: TRY004  pydantic reports this one
-    return value
-
-
-_Number = Annotated[float, BeforeValidator(_no_bool)]
-Seconds = Annotated[_Number, Field(gt=0, le=172_800)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Poll(_Table):
-    """How often AWS is asked while a target changes. The API budget belongs to the whole account."""
-
-    interval_seconds: Seconds = Field(10.0, description="seconds between two looks, more than 0")
-    jitter_seconds: Annotated[_Number, Field(ge=0, le=600)] = Field(
-        5.0, description="seconds drawn at random and added to each interval, 0 or more"
-    )
-
-
-class Probe(_Table):
-    """How the app is asked before anything is registered."""
-
-    interval_seconds: Seconds = Field(1.0, description="seconds between two probes, more than 0")
-
-
-class FloorSeconds(_Table):
-    """For how long after a deregistration new work may still come, by the kind of load balancer."""
-
-    # Requests still came for 17 to 25 s after the call; waiting for 25 s cured it, 5 s did not:
-    # https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/1064. AWS gives no figure.
-    application: Seconds = Field(30.0, description="seconds, more than 0")
-    # New connections for 120 s whatever the deregistration delay, https://github.com/aws/containers-roadmap/issues/470
-    # and https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2366; up to 300 s are quoted.
-    network: Seconds = Field(300.0, description="seconds, more than 0")
-    # Nobody has published a measurement; as the other balancer that forwards flows.
-    gateway: Seconds = Field(300.0, description="seconds, more than 0")
-
-    @property
-    def by_kind(self) -> Mapping[BalancerKind, float]:
-        """The same as a mapping."""
-        return {kind: getattr(self, kind.value) for kind in BalancerKind}
-
-
-class Drain(_Table):
-    """What ends a drain."""
-
-    until: Until = Field(Until.CLOSED, description="`closed`, `idle` or `unused`")
-    floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed` or `adaptive`")
-    floor_seconds: FloorSeconds = FloorSeconds()
-    quiet_seconds: Seconds = Field(5.0, description="seconds, more than 0")
-
-
-class Timeouts(_Table):
-    """Spans after which an operation ends as timed out. Derived from the target groups when not given."""
-
-    drain_seconds: Seconds | None = Field(None, description="seconds, more than 0")
-    rejoin_seconds: Seconds | None = Field(None, description="seconds, more than 0")
-
-
-class Access(_Table):
-    """Who may read and who may operate, besides root and the agent's own user. Names or numbers."""
-
-    operator_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
-    operator_groups: tuple[str, ...] = Field(("zdd-agent",), description="a list of group names or numbers")
-    reader_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
-    reader_groups: tuple[str, ...] = Field((), description="a list of group names or numbers")
-
-
-class Settings(_Table):
-    """All settings. None is needed: without them the agent finds its own target groups."""
-
-    socket: Path = Field(Path("/run/zdd-agent/agent.sock"), description="an absolute path")
-    state_directory: Path = Field(Path("/var/lib/zdd-agent"), description="an absolute path")
-    target_groups: tuple[str, ...] = Field(
-        (), description="a list of target group names or ARNs; empty to search the VPC"
-    )
-    min_healthy: int | str = Field(1, description="a number of targets, 0 or more, or a percentage such as '50%'")
-    drained_warning_seconds: Seconds = Field(3600.0, description="seconds, more than 0")
-    poll: Poll = Poll()
-    probe: Probe = Probe()
-    drain: Drain = Drain()
-    timeouts: Timeouts = Timeouts()
-    access: Access = Access()
-
-    @property
-    def floor(self) -> Floor:
-        """`min_healthy` as a number or a percentage."""
-        if isinstance(self.min_healthy, str):
-            return Floor(percent=float(self.min_healthy.removesuffix("%")))
-        return Floor(self.min_healthy)
-
-    @field_validator("min_healthy", mode="before")
-    @classmethod
-    def _floor(cls, value: object) -> object:
-        if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
-            value = int(value)
-        if isinstance(value, str) and value.endswith("%"):
-            number = value.removesuffix("%")
-            fits = number.replace(".", "", 1).isdecimal() and float(number) <= 100
-        else:
-            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        if not fits:
-            raise ValueError("neither a number nor a percentage")
-        return value
-
-    @field_validator("socket", "state_directory")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
-            raise ValueError("not an absolute path")
-        return value
+log = logging.getLogger(__name__)
 
 
 def load(environ: Mapping[str, str]) -> Settings:
     """Read the files, lay the variables over them, and check the whole.
 
     `ZDD_AGENT_CONFIG` names another file than /etc/zdd-agent/config.toml; `conf.d/*.toml` beside it is read after
-    it, in the order of the names. `ZDD_AGENT_POLL__INTERVAL_SECONDS=5` sets `poll.interval_seconds`.
+    it, in the order of the names. `ZDD_AGENT_POLL__INTERVAL_SECONDS=5` sets `poll.interval_seconds`. A variable that is
+    neither a setting nor like one is somebody else's: it is logged and ignored.
 
     Raises:
         AgentError: CONFIGURATION, with file, key, what was found and what is accepted.
@@ -152,9 +44,13 @@ def load(environ: Mapping[str, str]) -> Settings:
     for file in (main, *sorted(main.parent.glob("conf.d/*.toml"))):
         _merge(merged, _read(file, optional=file is main and not named), str(file), origin, ())
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in _NOT_SETTINGS:
-            path = tuple(name.removeprefix(PREFIX).lower().split("__"))
-            _merge(merged, _nested(path, environ[name]), f"variable {name}", origin, ())
+        if not name.startswith(PREFIX) or name in _NOT_SETTINGS:
+            continue
+        if not _is_meant_for_us(name):
+            log.warning("ignored the variable %s: it is not a setting of zdd-agent", name)
+            continue
+        path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+        _merge(merged, _nested(path, environ[name]), f"{_VARIABLE}{name}", origin, ())
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -167,7 +63,9 @@ def _read(file: Path, *, optional: bool) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         if optional and isinstance(error, FileNotFoundError):
             return {}
-        raise AgentError(Kind.CONFIGURATION, f"cannot read {file}: {error}", hint="mend the file or its mode") from None
+        raise AgentError(
+            Kind.CONFIGURATION, f"cannot read {file}: {error}", hint="fix the file or its permissions"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise AgentError(
             Kind.CONFIGURATION, f"cannot read {file}: {error}", hint="see https://toml.io for the syntax"
@@ -182,14 +80,16 @@ def _merge(
     at: tuple[str, ...],
 ) -> None:
     for key, value in new.items():
-        origin[(*at, key)] = source
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value, source, origin, (*at, key))
-        elif isinstance(value, dict):
-            into[key] = {}
-            _merge(into[key], value, source, origin, (*at, key))
-        else:
+        path = (*at, key)
+        if isinstance(value, dict) and not isinstance(into.get(key, {}), dict) and _table(_field(path)) is not None:
+            continue  # a value where this table belongs: it stays, to be complained of with its own source
+        origin[path] = source
+        if not isinstance(value, dict):
             into[key] = value
+            continue
+        if not isinstance(into.get(key), dict):
+            into[key] = {}
+        _merge(into[key], value, source, origin, path)
 
 
 def _nested(path: tuple[str, ...], text: str) -> dict[str, Any]:
@@ -210,23 +110,40 @@ def _toml(text: str) -> Any:
 
 def _is_list(path: tuple[str, ...]) -> bool:
     field = _field(path)
-    return field is not None and "list" in (field.description or "")
+    return field is not None and get_origin(field.annotation) is tuple
 
 
-def _field(path: tuple[str, ...]) -> Any:
-    table: type[BaseModel] = Settings
+def _field(path: tuple[str, ...]) -> FieldInfo | None:
+    """The setting, or the table, of this path; None when there is none."""
+    table: type[BaseModel] | None = Settings
     for key in path[:-1]:
-        inner = table.model_fields[key].annotation if key in table.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return None
-        table = inner
-    return table.model_fields.get(path[-1])
+        table = _table(table.model_fields.get(key)) if table is not None else None
+    return table.model_fields.get(path[-1]) if table is not None else None
+
+
+def _table(field: FieldInfo | None) -> type[BaseModel] | None:
+    inner = field.annotation if field is not None else None
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 
 
 def _known(path: tuple[str, ...]) -> list[str]:
-    field = _field(path) if path else None
-    table = field.annotation if field is not None else Settings
-    return sorted(table.model_fields)
+    return sorted(((_table(_field(path)) if path else None) or Settings).model_fields)
+
+
+def _variables(table: type[BaseModel] = Settings, at: str = PREFIX) -> Iterator[str]:
+    """The variable of every setting."""
+    for name, field in table.model_fields.items():
+        inner = _table(field)
+        yield from (_variables(inner, f"{at}{name.upper()}__") if inner is not None else [f"{at}{name.upper()}"])
+
+
+def _is_meant_for_us(name: str) -> bool:
+    """Whether a variable is a setting or a slip for one, rather than somebody else's with the same prefix."""
+    key = name.removeprefix(PREFIX)
+    if _table(Settings.model_fields.get(key.partition("_")[0].lower())) is not None:
+        return True
+    known = [variable.removeprefix(PREFIX) for variable in _variables()]
+    return bool(get_close_matches(key.upper(), known, n=1, cutoff=_SLIP_RATIO))
 
 
 def _complaint(error: ValidationError, origin: Mapping[tuple[str, ...], str]) -> AgentError:
@@ -236,16 +153,26 @@ def _complaint(error: ValidationError, origin: Mapping[tuple[str, ...], str]) ->
         source = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), "settings")
         name = ".".join(keys)
         if fault["type"] == "extra_forbidden":
-            known = _known(keys[:-1])
-            guess = nearest(keys[-1], known) or f"known here: {', '.join(known)}"
-            lines.append(f"{source}: unknown setting `{name}`: {guess}")
+            lines.append(f"{source}: unknown setting `{name}`: {_guess(source, keys)}")
             continue
-        field = _field(keys)
-        accepted = (field.description if field is not None else None) or "a table"
-        lines.append(f"{source}: `{name}` is {fault['input']!r}: accepted is {accepted}")
+        lines.append(f"{source}: `{name}` is {fault['input']!r}: must be {_accepted(keys)}")
     return AgentError(
         Kind.CONFIGURATION,
         "cannot use the settings: " + "; ".join(lines),
-        hint="mend them, then run `zdd-agent check-config`",
+        hint="fix them, then run `zdd-agent check-config`",
         value=name,
     )
+
+
+def _accepted(path: tuple[str, ...]) -> str:
+    field = _field(path)
+    if (table := _table(field)) is not None:
+        return f"a table of {', '.join(sorted(table.model_fields))}"
+    return (field.description if field is not None else None) or "left out"
+
+
+def _guess(source: str, path: tuple[str, ...]) -> str:
+    known = _known(path[:-1])
+    if len(path) == 1 and source.startswith(_VARIABLE):
+        return nearest(source.removeprefix(_VARIABLE), list(_variables()))
+    return nearest(path[-1], known) or f"known here: {', '.join(known)}"

@@ -8,7 +8,6 @@ import grp
 import logging
 import os
 import pwd
-import random
 import signal
 import socket
 import threading
@@ -24,24 +23,19 @@ from zdd_agent.adapters.elbv2 import Elbv2
 from zdd_agent.adapters.failpoints import watched
 from zdd_agent.adapters.imds import InstanceMetadata
 from zdd_agent.adapters.journal import log_to
-from zdd_agent.adapters.local_checks import socket_mode, state_folder
+from zdd_agent.adapters.local_checks import boot_id, check_state_directory, socket_mode, state_folder
 from zdd_agent.adapters.probe import LocalProbe
 from zdd_agent.adapters.sensor import KernelSensor
 from zdd_agent.adapters.store import FileStore
 from zdd_agent.adapters.supervisor import Systemd, passed_listener
 from zdd_agent.api.access import Policy, numbers
-from zdd_agent.api.routes import Api, error_response
-from zdd_agent.api.transport import Transport
-from zdd_agent.config import Access, Settings, load
-from zdd_agent.decide.drain import Rules
-from zdd_agent.engine.doctor import Doctor
-from zdd_agent.engine.effects import Acts, Pace
-from zdd_agent.engine.ledger import Ledger, Timeouts
-from zdd_agent.engine.observer import Observer
-from zdd_agent.engine.runner import Runner
-from zdd_agent.engine.sampler import Lookout
-from zdd_agent.engine.status import Reporter
+from zdd_agent.api.answers import error_response
+from zdd_agent.api.dispatch import Api
+from zdd_agent.api.transport import Transport, turn_away
+from zdd_agent.config import load
+from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
+from zdd_agent.settings import AccessSettings, Settings
 
 log = logging.getLogger("zdd_agent")
 
@@ -57,84 +51,56 @@ def serve() -> int:
     log_to(os.environ)
     # Every thread inherits it; one takes them. `stop` takes locks that a signal handler could find held by itself.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    passed = passed_listener()
+    try:
+        return _serve(passed)
+    except AgentError as error:
+        # As long as somebody waits at the socket that systemd holds, systemd starts the daemon again, and at once.
+        if passed is not None:
+            turn_away(passed, error_response(error))
+        raise
+
+
+def _serve(passed: socket.socket | None) -> int:
     settings = load(os.environ)
     # Before anything reads the state: it may be that of a daemon that runs.
-    listener = passed_listener() or _listen(settings)
+    listener = passed or _listen(settings)
+    files = FileStore(settings.state_directory)
+    files.claim()
     clock = SystemClock()
     metadata = InstanceMetadata(os.environ)
     clients = Aws(metadata, os.environ)
-    aws = watched("aws", Elbv2(clients.elbv2), os.environ)
-    observer = Observer(aws, Ec2(clients.ec2), metadata, settings.target_groups)
-    files = FileStore(settings.state_directory)
-    files.claim()
-    store = watched("store", files, os.environ)
+    outside = Outside(
+        clock=clock,
+        metadata=metadata,
+        aws=watched("aws", Elbv2(clients.elbv2), os.environ),
+        instances=Ec2(clients.ec2),
+        prober=LocalProbe(metadata),
+        sensor=KernelSensor(clock.now),
+        store=watched("store", files, os.environ),
+    )
     supervisor = Systemd()
-    prober = LocalProbe(metadata)
-    ledger = Ledger(store, clock, Timeouts(settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds))
-    pace = Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds, settings.probe.interval_seconds)
-    rng = random.Random()  # noqa: S311  jitter, not a secret
-    lookout = Lookout(
-        KernelSensor(clock.now),
-        metadata,
-        adaptive=settings.drain.floor == "adaptive",
-        quiet_seconds=settings.drain.quiet_seconds,
+    engine = build_engine(outside, supervisor, settings, boot_id(os.environ))
+    local = (
+        ("socket", partial(socket_mode, settings.socket)),
+        ("state", partial(state_folder, files, settings.state_directory)),
     )
-    rules = _rules(settings)
-    acts = Acts(
-        ledger=ledger,
-        observer=observer,
-        aws=aws,
-        prober=prober,
-        lookout=lookout,
-        clock=clock,
-        supervisor=supervisor,
-        pace=pace,
-        floor_seconds=rules.floor_seconds,
-        rng=rng,
-    )
-    runner = Runner(
-        ledger=ledger,
-        acts=acts,
-        lookout=lookout,
-        clock=clock,
-        supervisor=supervisor,
-        pace=pace,
-        rules=rules,
-        drained_warning_seconds=settings.drained_warning_seconds,
-        rng=rng,
-    )
-    reporter = Reporter(
-        observer=observer,
-        metadata=metadata,
-        clock=clock,
-        record=ledger.record,
-        notices=store.notices,
-        poll_seconds=settings.poll.interval_seconds,
-        drained_warning_seconds=settings.drained_warning_seconds,
-        floor=settings.floor,
-    )
-    doctor = Doctor(
-        observer=observer,
-        aws=aws,
-        metadata=metadata,
-        prober=prober,
-        clock=clock,
-        floor=settings.floor,
-        local=(
-            ("socket", partial(socket_mode, settings.socket)),
-            ("state", partial(state_folder, store, settings.state_directory)),
-        ),
-    )
-    api = Api(ledger, reporter, doctor, clock, _policy(settings.access))
+    reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
+    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access))
     transport = Transport(listener, api.handle, error_response)
 
-    threading.Thread(target=_stop_on_signal, args=(runner.stop,), name="signals", daemon=True).start()
+    def stop() -> None:
+        # First, or whoever waits asks again at once: the loop may be in a call to AWS for many seconds yet.
+        transport.stop_accepting()
+        engine.runner.stop()
+
     # What was built so far stays for good: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
     transport.start()
+    threading.Thread(target=_stop_on_signal, args=(stop,), name="signals", daemon=True).start()
     log.info("zdd-agent %s listens on %s", __version__, listener.getsockname())
-    runner.run()
+    engine.runner.run()
     supervisor.stopping()
     transport.close(GOODBYE_SECONDS)
     log.info("stopped")
@@ -142,8 +108,10 @@ def serve() -> int:
 
 
 def check_config() -> Settings:
-    """The settings as the daemon would use them. Raises AgentError CONFIGURATION."""
-    return load(os.environ)
+    """The settings as the daemon would use them. Raises AgentError CONFIGURATION where it would not start with them."""
+    settings = load(os.environ)
+    check_state_directory(settings.state_directory)
+    return settings
 
 
 def _stop_on_signal(stop: Callable[[], None]) -> None:
@@ -151,17 +119,7 @@ def _stop_on_signal(stop: Callable[[], None]) -> None:
     stop()
 
 
-def _rules(settings: Settings) -> Rules:
-    return Rules(
-        healthy=settings.floor,
-        until=settings.drain.until,
-        floor_seconds=settings.drain.floor_seconds.by_kind,
-        adaptive=settings.drain.floor == "adaptive",
-        quiet_seconds=settings.drain.quiet_seconds,
-    )
-
-
-def _policy(access: Access) -> Policy:
+def _policy(access: AccessSettings) -> Policy:
     def user(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
 
@@ -170,6 +128,8 @@ def _policy(access: Access) -> Policy:
 
     operators, no_user = numbers(access.operator_users, user)
     operator_groups, no_group = numbers(access.operator_groups, group)
+    if "operator_groups" not in access.model_fields_set:
+        no_group = ()  # the default, which is there only where a package made it
     readers, no_reader = numbers(access.reader_users, user)
     reader_groups, no_reader_group = numbers(access.reader_groups, group)
     for name in (*no_user, *no_group, *no_reader, *no_reader_group):

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Sample
-from zdd_agent.model.operation import ProbeResult, Record
+from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.record import Record
 
 
 class Metadata(Protocol):
@@ -58,6 +59,9 @@ class Instances(Protocol):
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
         """The Availability Zone of each of these instances, less those that EC2 does not know. Raises AgentError."""
 
+    def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these instances that run. Raises AgentError; AWS_DENIED where the role may not ask."""
+
 
 class Sensor(Protocol):
     """The kernel's view of the app's connections."""
@@ -84,6 +88,9 @@ class Store(Protocol):
 
     def write(self, record: Record) -> None:
         """Returns when the record and its folder are synced. Raises AgentError STORE, transient."""
+
+    def set_aside(self, cause: str) -> None:
+        """Keep what was written under another name, and say so loudly. Raises AgentError STORE, transient."""
 
 
 class Clock(Protocol):

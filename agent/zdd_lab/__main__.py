@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zdd_lab.model.faults import FaultKind
 from zdd_lab.model.profile import PROFILES
-from zdd_lab.processes.leash import ChildStartError
+from zdd_lab.processes.children import ChildStartError
 
 if TYPE_CHECKING:
     from zdd_lab.lab import Lab
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:  # has flags of its own
-        demo: Callable[[Sequence[str]], int] = importlib.import_module("zdd_lab.report.demo").main
+        demo: Callable[[Sequence[str]], int] = importlib.import_module("zdd_lab.demo").main
         return demo(arguments[1:])
     parsed = _parser().parse_args(arguments)
     command: Command = parsed.command

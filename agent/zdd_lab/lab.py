@@ -14,21 +14,21 @@ from typing import Any, Self
 import boto3
 from aiohttp import web
 
-from zdd_lab import control
-from zdd_lab.aws.account import ZONES, Front, Premises, create_front, create_instance, create_premises, find_instances
 from zdd_lab.aws.endpoint import Client, Endpoint
-from zdd_lab.aws.identity import Identity
-from zdd_lab.aws.moto_child import MotoChild
-from zdd_lab.aws.topology import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
-from zdd_lab.balancer.plane import Plane
+from zdd_lab.aws.instance_identity import Identity
+from zdd_lab.aws.moto_process import MotoProcess
+from zdd_lab.aws.resources import ZONES, Front, Network, create_front, create_instance, create_network, find_instances
+from zdd_lab.aws.topology_reader import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
+from zdd_lab.balancer.data_plane import DataPlane
+from zdd_lab.control import Control, application
 from zdd_lab.hosts.host import Host
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.faults import FaultTable
 from zdd_lab.model.iam import Policy
 from zdd_lab.model.profile import FAST, Profile
 from zdd_lab.model.registration import TargetSpec
-from zdd_lab.model.world import NodePlace
-from zdd_lab.processes import leash
+from zdd_lab.model.topology import NodePlace
+from zdd_lab.processes import children
 from zdd_lab.processes.serving import serve
 
 ENDPOINT_PORT = 4566
@@ -82,9 +82,10 @@ class Lab:
         self.hosts: list[Host] = []
         self.faults = FaultTable()
         self.front: Front
-        self.premises: Premises
+        self.network: Network
         self.endpoint: Endpoint
-        self.plane: Plane
+        self.plane: DataPlane
+        self.control: Control
         self.app_arguments = tuple(app_arguments)
         self._make_host = make_host
         self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
@@ -124,7 +125,7 @@ class Lab:
 
     def env(self, host: Host | None = None) -> dict[str, str]:
         """A whole environment for a real client's process: this one's, with `settings` and no other ones."""
-        return leash.bare_environment() | self.settings(host)
+        return children.bare_environment() | self.settings(host)
 
     def client(self, service: str) -> Any:
         """A boto3 client with the person's keys. It blocks: use it from another thread than the lab's."""
@@ -133,7 +134,7 @@ class Lab:
 
     def state(self) -> dict[str, Any]:
         """What the control API's GET /state answers."""
-        return control.state(self)
+        return self.control.state()
 
     async def wait_until_healthy(self, timeout: float = 120.0) -> None:  # noqa: ASYNC109  # a plain span, as in tests
         """Wait until every registered target of the group `web` is healthy.
@@ -143,7 +144,7 @@ class Lab:
         """
         async with asyncio.timeout(timeout):
             while any(  # noqa: ASYNC110  # health has no event: it is asked for, as by a client
-                one["state"] != "healthy" for one in control.targets(self, self.front.group)
+                one["state"] != "healthy" for one in self.control.targets(self.front.group)
             ):
                 await asyncio.sleep(0.05)
 
@@ -154,7 +155,7 @@ class Lab:
             group: ARN; every instance in it has to have an address on loopback.
             policy: of the hosts' role; without one everything is allowed.
         """
-        ports = {one["id"]: one["port"] for one in control.targets(self, group)}
+        ports = {one["id"]: one["port"] for one in self.control.targets(group)}
         identities = await asyncio.to_thread(find_instances, self._reader, list(ports), len(self.hosts) + 1)
         adopted = []
         for identity in identities:
@@ -171,26 +172,33 @@ class Lab:
             await host.start_agent()
         return adopted
 
-    async def apply_zone_faults(self) -> None:
-        await self.plane.set_zones_down(self.faults.zones_down())
-
     async def _build(self) -> None:
         self._make_folder()
-        moto = MotoChild(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
+        moto = MotoProcess(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
         self._ends.push_async_callback(moto.stop)
         _, reader = await asyncio.gather(moto.start(), asyncio.to_thread(TopologyReader, moto.url))
         self._reader = reader
         places = {name: NodePlace(ZONES[zone], kind) for name, (_, zone, kind) in _NODES.items()}
         addresses = {name: f"{self.prefix}.{last}" for name, (last, _, _) in _NODES.items()}
         elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
-        self.plane = Plane(elb, reader, addresses)
+        self.plane = DataPlane(elb, reader, addresses)
         self._ends.push_async_callback(self.plane.close)
         await asyncio.to_thread(self._furnish, reader)
         clients = {host.identity.access_key: Client(host.name, host.identity.role_arn) for host in self.hosts}
         clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
         self.endpoint = Endpoint(elb, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
         await self._serve(self.endpoint.application(), ENDPOINT_PORT)
-        await self._serve(control.application(self), CONTROL_PORT)
+        self.control = Control(
+            self.endpoint,
+            self.plane,
+            self.hosts,
+            self.faults,
+            self.endpoint_url,
+            self.urls,
+            self.front.group,
+            self.app_arguments,
+        )
+        await self._serve(application(self.control), CONTROL_PORT)
         await self.plane.refresh()
         self.plane.start()
         async with asyncio.TaskGroup() as opening:
@@ -211,10 +219,10 @@ class Lab:
         self._ends.push_async_callback(server.cleanup)
 
     def _furnish(self, reader: TopologyReader) -> None:
-        self.premises = create_premises(reader, self.prefix)
-        self.front = create_front(reader, self.premises, self.profile, APP_PORT)
+        self.network = create_network(reader, self.prefix)
+        self.front = create_front(reader, self.network, self.profile, APP_PORT)
         for number in range(1, self._host_count + 1):
-            identity = create_instance(reader, self.premises, self.prefix, number)
+            identity = create_instance(reader, self.network, self.prefix, number)
             folder = self.folder / identity.host
             self.hosts.append(self._make_host(identity, folder, self.endpoint_url, self.faults, APP_PORT))
 

@@ -252,7 +252,8 @@ def test_the_roles_settings_are_what_the_agent_reads(ansible: Ansible, inventory
     assert done.returncode == 0, done.stdout
     settings["target_groups"] = ["web"]
     command = [Path(sys.executable).with_name("zdd-agent"), "check-config"]
-    env = {"ZDD_AGENT_CONFIG": str(tmp_path / "s.toml"), "PATH": "/usr/bin:/bin"}
+    paths = {"ZDD_AGENT_CONFIG": str(tmp_path / "s.toml"), "ZDD_AGENT_STATE_DIRECTORY": str(tmp_path)}
+    env = {**paths, "PATH": "/usr/bin:/bin"}
     checked = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "12.5" in checked.stdout

@@ -10,16 +10,9 @@ from typing import Any
 
 import pytest
 
-from ansible_rig import Ansible, cut, until_phase
+from ansible_rig import ROLLING, Ansible, hosts_of, variables
 from rollout import load, posture, versions
 from zdd_lab.threaded import ThreadedLab
-
-ROLLING = "zdd.agent.rolling"
-ROLE = str(Path(__file__).resolve().parent / "roles" / "app")
-
-
-def variables(version: str, **more: object) -> dict[str, Any]:
-    return {"zdd_deploy_role": ROLE, "version": version, **more}
 
 
 def test_a_release_goes_from_host_to_host_and_no_request_fails(
@@ -59,46 +52,12 @@ def test_a_release_whose_restart_fails_stops_there_though_it_failed_in_a_handler
     assert [posture(host) for host in fleet.lab.hosts] == ["drained", "in_service", "in_service"]
 
 
-@pytest.mark.parametrize("moment", ["draining", "deploy", "warming"])
-def test_a_control_machine_that_dies_loses_no_request_and_the_next_run_heals_it(
-    ansible: Ansible, inventory: Path, fleet: ThreadedLab, tmp_path: Path, moment: str
-) -> None:
-    _, second, _ = fleet.lab.hosts
-    with load(fleet.lab, tmp_path / "load.tsv") as seen:
-        # The second host, so that the next run has the choice to begin with the wrong one.
-        play = ansible.start(inventory, ROLLING, variables=variables("v2", slowly=3))
-        until_phase(second, "draining" if moment == "deploy" else moment)
-        if moment == "deploy":
-            _until_drained(second)
-        cut(play)
-        again = ansible.playbook(inventory, ROLLING, variables=variables("v2"))
-    assert again.returncode == 0, again.stdout
-    assert again.stdout.index("ok: [h1]") < again.stdout.rindex("TASK [Drain]")
-    assert versions(fleet.lab) == {"h1": "v2", "h2": "v2", "h3": "v2"}
-    assert [posture(host) for host in fleet.lab.hosts] == ["in_service"] * 3
-    assert seen.failed == []
-
-
-def test_with_two_hosts_the_one_that_was_left_out_goes_first_or_the_guard_would_refuse_the_other(
-    ansible: Ansible, inventory: Path, fleet: ThreadedLab
-) -> None:
-    hosts = fleet.lab.hosts
-    for host in hosts[1:]:
-        fleet.run(host.restart_app("v2"))
-    given = variables("v3")
-    left_out = ansible.playbook(inventory, ROLLING, "--limit", "h3", variables=given | {"slowly": "nonsense"})
-    assert left_out.returncode != 0
-    done = ansible.playbook(inventory, ROLLING, variables=given)
-    assert done.returncode == 0, done.stdout
-    assert _order(done, "Drain") == ["h3", "h1", "h2"]
-
-
 def test_a_check_changes_nothing(ansible: Ansible, inventory: Path, fleet: ThreadedLab) -> None:
     done = ansible.playbook(inventory, ROLLING, "--check", "--diff", variables=variables("v2"))
     assert done.returncode == 0, done.stdout
     assert versions(fleet.lab) == {"h1": "v1", "h2": "v1", "h3": "v1"}
     assert [posture(host) for host in fleet.lab.hosts] == ["in_service"] * 3
-    assert _order(done, "Drain") == ["h1", "h2", "h3"]
+    assert hosts_of(done, "Drain") == ["h1", "h2", "h3"]
 
 
 def test_an_agent_that_does_not_answer_stops_the_run_before_the_first_host_leaves(
@@ -144,7 +103,7 @@ def test_the_trap_of_a_rescue_without_fail_is_as_the_documentation_says(
     tasks = [{"block": block, "rescue": [{"ansible.builtin.debug": {"msg": "reported"}}, *rescue]}]
     done = _play(ansible, tmp_path, {"tasks": tasks, "serial": 1, **keywords})
     assert done.returncode == code, done.stdout
-    assert _order(done, "Deploy") == reached
+    assert hosts_of(done, "Deploy") == reached
 
 
 def test_with_one_at_a_time_an_unreachable_host_stops_the_run_with_more_it_does_not(
@@ -160,7 +119,7 @@ def test_with_one_at_a_time_an_unreachable_host_stops_the_run_with_more_it_does_
             h1={"ansible_connection": "ssh", "ansible_port": 1, "ansible_host": "127.0.0.1"},
         )
         assert done.returncode != 0
-        assert _order(done, "Deploy") == reached
+        assert hosts_of(done, "Deploy") == reached
 
 
 def _play(
@@ -173,23 +132,6 @@ def _play(
     return ansible.playbook(folder / "hosts.json", folder / "play.yml")
 
 
-def _order(done: subprocess.CompletedProcess[str], task: str) -> list[str]:
-    """The hosts that this task ran on, in order."""
-    hosts = []
-    for part in done.stdout.split("\nTASK [")[1:]:
-        if part.startswith(f"{task}]"):
-            lines = [line for line in part.splitlines() if line.startswith(("ok: [", "changed: [", "fatal: ["))]
-            hosts += sorted(line.split("[")[1].split("]")[0] for line in lines)
-    return hosts
-
-
 def _app_url(fleet: ThreadedLab) -> str:
     host = fleet.lab.hosts[0]
     return f"http://{host.identity.address}:{host.app_port}"
-
-
-def _until_drained(host: Any) -> None:
-    from time import sleep  # noqa: PLC0415  only here
-
-    while posture(host) != "drained":
-        sleep(0.1)

@@ -21,7 +21,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "agent"))
 
 from zdd_lab.balancer.node import Node
-from zdd_lab.model.types import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.model.target import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
 from zdd_lab.traffic.records import read_records
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -66,7 +66,7 @@ async def measure(rate: float, seconds: float, slow_share: float) -> None:
         for node in nodes:
             await node.listen(8080, "group")
             for name, address in hosts.items():
-                node.add(Backend(TargetKey("group", name, 8080), address, check))
+                node.register(Backend(TargetKey("group", name, 8080), address, check))
         await asyncio.wait_for(ready.wait(), 10)
         before = {name: cpu_seconds(app.pid) for name, app in apps.items()}
         own = time.process_time()

@@ -125,7 +125,7 @@ async def measure(way: str, delay: float, hosts: int) -> Row:
             try:
                 row.cpu += await update(lab, host)
             except GaveUpError as error:
-                row.note = f"gave up after {time.time() - started:.0f} s, the host left out"
+                row.note = f"gave up after {time.time() - started:.0f} s and left the host out"
                 print(f"  {way}, {delay:g} s: {row.note}: {error}", flush=True)
                 break
             row.seconds += time.time() - started

@@ -15,22 +15,24 @@ _REPORT = FOLDER / "report.json"
 _PAGE = ROOT / "docs" / "benchmarks.md"
 
 _HEAD = """# Benchmarks
-Measured in the lab at ALB's true length (nodes lag 10 to 20 s behind the API, docs/lab.md); nothing here was run
-against AWS. `make bench` writes this page, `make bench-drain` its first part.
+All figures come from [the lab](lab.md), at the true length of an Application Load Balancer: its nodes go on sending for
+10 to 20 s after the API call. Nothing here was run against AWS. `make bench-drain` writes this page.
 """
 _DRAIN = """
 ## A rolling restart of two hosts, by deregistration delay
-Side by side in one run, each way in a lab of its own with {rate:g} requests a second. Figures are per host: taken out,
-restarted, and `healthy` again. CPU is what ran on the host for it: the commands, and zdd-agent's daemon.
-- **aws in command tasks**: Ansible {ansible} and awscli {awscli}, local: IMDSv2, deregister, poll until `unused`,
-  restart, register, poll until `healthy`; 10 polls of 10 s unless another number is given.
-- **elb_target**: the module of `community.aws` with its own wait, which polls every second.
+All ways ran side by side, each in its own lab with {rate:g} requests a second. Seconds, calls and CPU are per host:
+to take it out, restart its app, and have it `healthy` again. CPU is what ran on the host: the commands, and zdd-agent's
+daemon.
+- **aws in command tasks**: Ansible {ansible} and awscli {awscli} on the host itself. It asks IMDSv2, deregisters, polls
+  until `unused`, restarts, registers, and polls until `healthy`. It makes 10 polls, 10 s apart, unless the table gives
+  another number.
+- **elb_target**: the module `community.aws.elb_target` with its own wait, which polls every second.
 - **zdd-agent**: `zdd-agent drain && restart && zdd-agent rejoin`, without settings.
 
 """
 _TRUE = """
 ## What ends a drain, at a deregistration delay of 300 s
-Two hosts, {rate:g} requests a second; the app is ended the moment its drain ends.
+Two hosts, {rate:g} requests a second. The app is stopped the moment its drain ends.
 
 """
 
@@ -62,7 +64,9 @@ def _page(report: dict[str, Any]) -> str:
         parts.append(f"\n{drain['date']}; {drain['machine']}\n")
     if true := report.get("true_length"):
         parts.append(_TRUE.format(**true))
-        parts.append(_table(("what", "promise", "measured"), [tuple(row) for row in true["rows"]]))
+        parts.append(
+            _table(("what ends the drain, and the load", "promise", "measured"), [tuple(row) for row in true["rows"]])
+        )
         parts.append(f"\n{true['date']}; {true['machine']}\n")
     return "".join(parts)
 

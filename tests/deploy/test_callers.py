@@ -159,7 +159,7 @@ def test_the_ssm_document_drains_deploys_and_rejoins(fleet: ThreadedLab, tools: 
     assert done.returncode == 0, done.stderr
     assert posture(host) == "in_service"
     assert versions(fleet.lab) == {"h1": "v2", "h2": "v1"}
-    assert "deploy of v2" in (host.folder / "state" / "state.json").read_text()
+    assert "deploy of v2" in (host.folder / "state" / "host.json").read_text()
 
 
 @pytest.mark.parametrize("version", ["v2; reboot", "$(id)", "'", "v2\nid", "", "{{ Wait }}"])
@@ -169,34 +169,70 @@ def test_the_ssm_document_takes_no_version_that_a_shell_would_read(version: str)
         substituted(document, {"Version": version})
 
 
+def deploy_by_workflow(
+    folder: Path, answers: list[str], sent: str = "id-1", listed: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow's step with an `aws` whose calls give these answers; `fail` is a call that fails."""
+    workflow = yaml.safe_load((PACKAGING / "github-actions" / "deploy.yml").read_text())
+    step = workflow["jobs"]["deploy"]["steps"][-1]
+    assert "${{" not in step["run"], "an expression in the script is the caller's text in a shell"
+    (folder / "answers").write_text("".join(f"{line}\n" for line in answers))
+    script(
+        folder / "aws",
+        'case "$2 $*" in *--max-items*) answer=$LISTED ;; send-command*) echo "$@" >>sent; answer=$SENT ;;\n'
+        # The next call may come as soon as this one's answer is out: so the answer is taken away before.
+        "list-commands*) answer=$(head -n 1 answers); sed -i 1d answers ;; esac\n"
+        '[ "$answer" != fail ] || { echo "An error occurred (ThrottlingException)" >&2; exit 254; }\n'
+        'echo "$answer"',
+    )
+    env = {"PATH": f"{folder}:/usr/bin:/bin", "POLL_SECONDS": "0", "SENT": sent, "LISTED": listed}
+    env |= {**step["env"], "VERSION": "v2"}
+    # As the runner starts it: https://docs.github.com/actions/reference/workflow-syntax#jobsjob_idstepsshell
+    argv = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+    return subprocess.run(argv, env=env, cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+
+
 @pytest.mark.parametrize(
     ("answers", "code"),
     [
         (["Pending 0 2", "InProgress 1 2", "Success 2 2"], 0),
         (["InProgress 0 2", "Failed 1 2"], 1),
+        (["InProgress 0 2", "Cancelling 1 2", "Cancelled 1 2"], 1),
         (["TimedOut 1 2"], 1),
         (["Success 0 0"], 1),
     ],
 )
 def test_the_github_workflow_waits_for_the_end_and_has_its_exit(tmp_path: Path, answers: list[str], code: int) -> None:
-    workflow = yaml.safe_load((PACKAGING / "github-actions" / "deploy.yml").read_text())
-    step = workflow["jobs"]["deploy"]["steps"][-1]
-    (tmp_path / "answers").write_text("".join(f"{line}\n" for line in answers))
-    script(
-        tmp_path / "aws",
-        'case $2 in send-command) echo "$@" >sent; echo id-1 ;;\n'
-        # The next call may come as soon as this one's answer is out: so the answer is taken away before.
-        'list-commands) answer=$(head -n 1 answers); sed -i 1d answers; echo "$answer" ;; esac',
-    )
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "POLL_SECONDS": "0", **step["env"], "VERSION": "v2"}
-    # As the runner starts it: https://docs.github.com/actions/reference/workflow-syntax#jobsjob_idstepsshell
-    argv = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
-    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+    done = deploy_by_workflow(tmp_path, answers)
     assert done.returncode == code, done.stdout + done.stderr
+    assert (tmp_path / "answers").read_text() == "", "it asks until the rollout has ended"
     sent = (tmp_path / "sent").read_text()
     assert "--max-concurrency 1 --max-errors 0" in sent
     assert '{"Version": ["v2"]}' in sent
-    assert "${{" not in step["run"], "an expression in the script is the caller's text in a shell"
+
+
+@pytest.mark.parametrize(("end", "code"), [("Success 2 2", 0), ("Failed 1 2", 1)])
+def test_the_github_workflow_outlasts_calls_that_fail_and_sends_the_command_once(
+    tmp_path: Path, end: str, code: int
+) -> None:
+    # `None`: for a moment after send-command, list-commands may not know the command yet.
+    done = deploy_by_workflow(tmp_path, ["fail", "None", "InProgress 1 2", "fail", "fail", "fail", "fail", end])
+    assert done.returncode == code, done.stdout + done.stderr
+    assert (tmp_path / "answers").read_text() == ""
+    assert "ThrottlingException" in done.stderr
+    assert len((tmp_path / "sent").read_text().splitlines()) == 1
+
+
+def test_the_github_workflow_fails_when_the_command_cannot_be_sent(tmp_path: Path) -> None:
+    done = deploy_by_workflow(tmp_path, [], sent="fail")
+    assert done.returncode != 0
+    assert "ThrottlingException" in done.stderr
+
+
+def test_the_github_workflow_sends_nothing_when_it_may_not_look(tmp_path: Path) -> None:
+    done = deploy_by_workflow(tmp_path, [], listed="fail")
+    assert done.returncode != 0
+    assert not (tmp_path / "sent").exists()
 
 
 def test_curl_is_a_whole_drain_and_a_whole_rejoin_as_documented(fleet: ThreadedLab, tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_lab import control
+from zdd_agent.model.record import PHASES
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 from zdd_lab.traffic.records import Record, read_records
 
@@ -136,7 +136,7 @@ class Subject:
             try:
                 await self._start_agent(self._starts.pop(0) if self._starts else {})
                 self._listens = True
-            except leash.ChildStartError:  # it was killed before it listened
+            except children.ChildStartError:  # it was killed before it listened
                 self._died()
 
     async def _start_agent(self, more: dict[str, str]) -> None:
@@ -146,7 +146,7 @@ class Subject:
         argv = [*self.wrapped, sys.executable, "-m", "zdd_agent", "serve"]
         env = self.site.lab.env(self.host) | more
         host = self.host
-        host._agent = leash.spawn(argv, env, host.folder / "agent.log")
+        host._agent = children.spawn(argv, env, host.folder / "agent.log")
         async with asyncio.timeout(PATIENCE):
             while not await host._agent_listens():  # noqa: ASYNC110  a process of its own has no event
                 await asyncio.sleep(0.02)
@@ -159,7 +159,7 @@ class Subject:
         """Run the real command line to its end. Raises AssertionError when it hangs."""
         began = time.time()
         process = await asyncio.create_subprocess_exec(
-            *leash.leashed([sys.executable, "-m", "zdd_agent", *words]),
+            *children.dies_with_parent([sys.executable, "-m", "zdd_agent", *words]),
             env=self.site.lab.env(self.host),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -185,13 +185,13 @@ class Subject:
         return answer
 
     def on_disk(self) -> dict[str, Any]:
-        """The record in the state file; empty before the first one."""
+        """The state file; empty before the first one."""
         try:
-            raw = (self.state_folder() / "state.json").read_text("utf-8")
+            raw = (self.state_folder() / "host.json").read_text("utf-8")
         except FileNotFoundError:
             return {}
-        record: dict[str, Any] = json.loads(raw)["record"]
-        return record
+        document: dict[str, Any] = json.loads(raw)
+        return document
 
     def state_folder(self) -> Path:
         """As the agent sees it: a wrapped one has a file system of its own."""
@@ -200,8 +200,8 @@ class Subject:
 
     def phase(self) -> str | None:
         """The phase of the operation under way, as it stands on disk."""
-        operation = self.on_disk().get("operation")
-        return None if operation is None or operation["outcome"] else operation["phase"]
+        record = self.on_disk().get("record", {"underway": None})
+        return None if record["underway"] is None else _PHASES[record["state"]["is"]]
 
     async def wrong_when_drained(self) -> list[str]:
         """What does not hold although a drain answered 0: invariants 1 and 2."""
@@ -246,6 +246,9 @@ class Subject:
         return wrong
 
 
+_PHASES = {state.__name__: phase.value for state, phase in PHASES.items()}
+
+
 def targets_of(record: dict[str, Any]) -> set[Key]:
     membership = record.get("membership") or {"targets": ()}
     return {(t["group"], t["id"], t["port"]) for t in membership["targets"]}
@@ -266,7 +269,7 @@ class Site:
     def targets(self, host: Host) -> list[dict[str, Any]]:
         """What DescribeTargetHealth says of this host."""
         own = host.identity.instance_id
-        return [t for group in self.groups for t in control.targets(self.lab, group) if t["id"] == own]
+        return [t for group in self.groups for t in self.lab.control.targets(group) if t["id"] == own]
 
     def registered(self, host: Host) -> set[Key]:
         return {(t["group"], t["id"], t["port"]) for t in self.targets(host) if t["state"] != "draining"}
@@ -278,7 +281,7 @@ class Site:
                     yield name, target
 
     def healthy(self, group: str) -> int:
-        return sum(t["state"] == "healthy" for t in control.targets(self.lab, group))
+        return sum(t["state"] == "healthy" for t in self.lab.control.targets(group))
 
     def quiet(self, subject: Subject, since: float) -> None:
         """From this moment until `heard` this host must hear nothing."""
@@ -375,7 +378,7 @@ def load(built: Site, file: Path) -> Iterator[None]:
         for url in built.lab.urls:
             words += ["--url", url, "--url", url.replace(str(APP_PORT), str(SECOND_PORT))]
         return await asyncio.create_subprocess_exec(
-            *leash.leashed([sys.executable, *words]),
+            *children.dies_with_parent([sys.executable, *words]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )
@@ -408,7 +411,7 @@ def _add_group(built: Site) -> None:
         Name="second",
         Protocol="HTTP",
         Port=_GROUP_PORT,
-        VpcId=built.lab.premises.vpc,
+        VpcId=built.lab.network.vpc,
         TargetType="instance",
         HealthCheckPath="/healthz",
         HealthCheckIntervalSeconds=10,

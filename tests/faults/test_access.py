@@ -13,9 +13,10 @@ import pytest
 
 from lab.conftest import free_prefix
 from zdd_agent.api.access import Level
-from zdd_agent.api.routes import ROUTES, Route
+from zdd_agent.api.routes import ROUTES
+from zdd_agent.api.routing import Route
 from zdd_lab.hosts.host import Host
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 from zdd_lab.threaded import ThreadedLab
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
@@ -48,7 +49,7 @@ if words[0] == "ask":
         connection.sendall(text.encode())
         print(connection.makefile("rb").readline().split()[1].decode())
 else:
-    sys.exit(cli.main(words, lambda _: 1))
+    sys.exit(commands.main(words, lambda _: 1))
 """  # noqa: E501  a program of its own
 
 WHO = {
@@ -116,4 +117,4 @@ def test_the_command_of_a_user_who_may_connect_and_no_more_ends_with_8(host: Hos
     uid, groups, _ = WHO[who]
     done = somebody(host, uid, groups, command)
     assert done.returncode == 8
-    assert "cannot let uid" in done.stderr
+    assert "may not" in done.stderr

@@ -150,12 +150,12 @@ async def app_lives(subject: Subject) -> None:
 
 async def zone_down(subject: Subject) -> None:
     subject.site.lab.faults.add(Fault(FaultKind.ZONE_DOWN, client=subject.name, zone="b"))
-    await subject.site.lab.apply_zone_faults()
+    await subject.site.lab.control.apply_zone_faults()
 
 
 async def zone_up(subject: Subject) -> None:
     clear(subject)
-    await subject.site.lab.apply_zone_faults()
+    await subject.site.lab.control.apply_zone_faults()
 
 
 TROUBLES = {

@@ -20,7 +20,7 @@ import pytest
 
 from faults.rig import SOAK, Row, write_rows
 from lab.conftest import SHORT, free_prefix
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 from zdd_lab.threaded import ThreadedLab
 
 EXAMPLES = 200 if SOAK else 15

@@ -24,8 +24,9 @@ from fakes import FakeAws, FakeClock, FakeStore, arn, group
 from faults.rig import SOAK, Row, write_rows
 from host import Host
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Floor, Identity, State
-from zdd_agent.model.operation import Check, Operation, Outcome, Phase, Posture, Record, Verb
+from zdd_agent.model.aws import Identity, MinHealthy, State
+from zdd_agent.model.operation import Check, Operation, Outcome, Phase, Posture, Verb
+from zdd_agent.model.record import Claiming, Confirming, GoingBack, Record
 
 STEPS = 1_000_000 if SOAK else 10_000
 _STEPS_AN_EXAMPLE = 100
@@ -40,6 +41,10 @@ _ACTIONS = (
     "DeregisterTargets",
 )
 NUMBERS = st.integers(0, 3)
+
+
+# A drain in these states has left, or may have, and has not looked again yet.
+_UNCONFIRMED = (Claiming, Confirming, GoingBack)
 
 
 class Killed(BaseException):
@@ -85,12 +90,13 @@ class Fleet(RuleBasedStateMachine):
         self.hosts: list[Host] = []
         self.forced: set[str] = set()  # operations that may break the floor: they were told to
         self.seen_ended: set[str] = set()
+        self.looking: set[int] = set()  # hosts that have left and whose second look is still to come
         self.unlooked: set[int] = set()  # hosts that are out by a drain that ended before its second look
         for number in range(count):
             who = Identity(f"i-{number}", "eu-west-1", "eu-west-1a", "vpc-1", (f"10.0.0.{number}",))
             for name, port in _GROUPS:
                 self.aws.put(name, who.instance_id, port)
-            host = Host(aws=self.aws, who=who, floor=Floor(floor))
+            host = Host(aws=self.aws, who=who, minimum=MinHealthy(floor))
             host.store = MortalStore()
             host.restart()
             self.hosts.append(host)
@@ -237,7 +243,8 @@ class Fleet(RuleBasedStateMachine):
         return not states
 
     def look_at(self, host: Host) -> None:
-        """Right behind a turn: what an end of an operation promises."""
+        """Right after a turn: what an end of an operation promises."""
+        self.note_unconfirmed(host)
         operation = host.ledger.record().operation
         if operation is None or operation.outcome is None or operation.id in self.seen_ended:
             return
@@ -246,6 +253,16 @@ class Fleet(RuleBasedStateMachine):
         self.ends[said] = self.ends.get(said, 0) + 1
         assert operation.failure is None or operation.failure.kind != "failed", operation.failure
         self.promised(host, operation)
+
+    def note_unconfirmed(self, host: Host) -> None:
+        """Remember who has left and not looked again yet: an end from outside is then one without a look."""
+        number, record = self.hosts.index(host), host.ledger.record()
+        if record.underway is not None:
+            (self.looking.add if isinstance(record.state, _UNCONFIRMED) else self.looking.discard)(number)
+        elif number in self.looking:
+            self.looking.discard(number)
+            if record.last is not None and record.last.outcome is not Outcome.SUCCEEDED and record.left is not None:
+                self.unlooked.add(number)
 
     def promised(self, host: Host, operation: Operation) -> None:
         states = self.states(host)
@@ -283,11 +300,10 @@ class Fleet(RuleBasedStateMachine):
         """
         excused = 0
         for number, host in enumerate(self.hosts):
-            operation = host.store.read().operation
+            record = host.store.read()
+            operation = record.operation
             drained = operation is not None and operation.verb is Verb.DRAIN
-            left = drained and operation.phase in (Phase.DEREGISTERING, Phase.DRAINING) and not operation.confirmed
-            if left and operation.outcome is not None:
-                self.unlooked.add(number)
+            left = isinstance(record.state, _UNCONFIRMED)
             if self.registered(host) == self.own(host):
                 self.unlooked.discard(number)
             forced = operation is not None and operation.id in self.forced

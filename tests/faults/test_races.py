@@ -8,7 +8,7 @@ import pytest
 
 from fakes import FakeAws, FakeClock, group
 from host import Host
-from zdd_agent.model.aws import Floor, Identity
+from zdd_agent.model.aws import Identity, MinHealthy
 from zdd_agent.model.operation import Phase, Verb
 
 
@@ -26,7 +26,7 @@ class Pair:
         for name in ("i-0", "i-1"):
             self.aws.put("web", name)
             who = Identity(name, "eu-west-1", "eu-west-1a", "vpc-1", (f"10.0.0.{name[-1]}",))
-            self.hosts.append(Host(aws=self.aws, who=who, floor=Floor(1)))
+            self.hosts.append(Host(aws=self.aws, who=who, minimum=MinHealthy(1)))
         for host in self.hosts:
             host.begin(Verb.DRAIN)
             self.tick_until(host, Phase.DEREGISTERING)

@@ -15,7 +15,7 @@ SHORT = replace(
     FAST,
     deregistration_delay=3.0,
     nlb_learn_lag=_SHORT_LAG,
-    nlb_let_go_lag=_SHORT_LAG,
+    nlb_deregistration_lag=_SHORT_LAG,
     nlb_registration_lag=_SHORT_LAG,
 )
 

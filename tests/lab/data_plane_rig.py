@@ -10,7 +10,7 @@ from typing import Any
 import uvloop
 
 from zdd_lab.balancer.node import Node
-from zdd_lab.model.types import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.model.target import Backend, HealthCheck, NodeHealth, NodeSettings, TargetKey
 
 GROUP = "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/web/1"
 PORT = 8080
@@ -211,7 +211,7 @@ class Rig:
     async def healthy(self, name: str = "h1") -> FakeTarget:
         """A target that the node has found healthy."""
         target = await self.target(name)
-        self.node.add(self.backend(target))
+        self.node.register(self.backend(target))
         await until(lambda: self.state(name) == "healthy")
         return target
 

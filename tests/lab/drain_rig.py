@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from zdd_agent.cli.client import Client
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 from zdd_lab.traffic.records import Record, read_records
 
@@ -71,7 +71,7 @@ async def operate(lab: Lab, host: Host, *words: str) -> Ended:
 async def run(argv: list[str], env: dict[str, str]) -> tuple[int, str, str, float]:
     """Run a program; answers its exit code, both outputs and the CPU seconds of it and its children."""
     out, err = asyncio.subprocess.PIPE, asyncio.subprocess.PIPE
-    words = leash.leashed([*_TIMED, *argv])
+    words = children.dies_with_parent([*_TIMED, *argv])
     process = await asyncio.create_subprocess_exec(*words, env=env, stdout=out, stderr=err)
     told, errors = await process.communicate()
     lines = errors.decode().splitlines()
@@ -146,8 +146,8 @@ async def load(lab: Lab, rate: float, name: str = "load") -> AsyncIterator[Load]
     for url in lab.urls:
         words += ["--url", url]
     pipe, none = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    argv = leash.leashed([sys.executable, *words])
-    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=none, env=leash.bare_environment())
+    argv = children.dies_with_parent([sys.executable, *words])
+    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=none, env=children.bare_environment())
     try:
         yield kept
     finally:
@@ -200,7 +200,7 @@ def _header(answer: bytes, name: bytes) -> str:
 
 
 @dataclass
-class LettingGo:
+class Deregistration:
     """When each node let a host go, as the lab's own counters tell it; seconds since the epoch.
 
     Args:
@@ -219,7 +219,7 @@ class LettingGo:
     async def watch(self, lab: Lab, host: Host) -> None:
         """Look every few milliseconds, until every node has."""
         ids = self.ids or (host.identity.instance_id, host.identity.address)
-        knew = {name for name in lab.plane.nodes if _let_go(lab, name, ids) is False}
+        knew = {name for name in lab.plane.nodes if _deregistered(lab, name, ids) is False}
         await until_so(lambda: _draining(lab, ids), 60)
         self.deregistered = time.time()
         await until_so(lambda: self._all(lab, ids, knew), 60)
@@ -227,7 +227,7 @@ class LettingGo:
 
     def _all(self, lab: Lab, ids: tuple[str, ...], knew: set[str]) -> bool:
         for name in knew - self.at.keys():
-            if _let_go(lab, name, ids) is not False:
+            if _deregistered(lab, name, ids) is not False:
                 self.at[name] = time.time()
         return len(self.at) == len(knew)
 
@@ -236,9 +236,9 @@ def _draining(lab: Lab, ids: tuple[str, ...]) -> bool:
     return all(t["state"] == "draining" for t in lab.state()["targets"] if t["id"] in ids)
 
 
-def _let_go(lab: Lab, node: str, ids: tuple[str, ...]) -> bool | None:
+def _deregistered(lab: Lab, node: str, ids: tuple[str, ...]) -> bool | None:
     """Whether the node has let the host go; None when it does not know it."""
-    known = [t["let_go"] for t in lab.plane.nodes[node].counters()["targets"] if t["id"] in ids]
+    known = [t["deregistered"] for t in lab.plane.nodes[node].counters()["targets"] if t["id"] in ids]
     return all(known) if known else None
 
 
@@ -261,10 +261,10 @@ async def keep_asking(
 
 
 async def seen_leaving(
-    lab: Lab, host: Host, until: str, during: Callable[[LettingGo], Awaitable[T]], *, early: bool = False
-) -> tuple[Ended, LettingGo, T]:
+    lab: Lab, host: Host, until: str, during: Callable[[Deregistration], Awaitable[T]], *, early: bool = False
+) -> tuple[Ended, Deregistration, T]:
     """Take a host out for good, while from the deregistration on, or `early`, something goes on with it."""
-    gone = LettingGo()
+    gone = Deregistration()
     watching = asyncio.create_task(gone.watch(lab, host))
 
     async def behind() -> T:
@@ -278,13 +278,13 @@ async def seen_leaving(
 
 async def through(
     lab: Lab, host: Host, until: str, path: str, every: float, *, early: bool = False
-) -> tuple[Ended, LettingGo, list[Asked]]:
+) -> tuple[Ended, Deregistration, list[Asked]]:
     """Take a host out for good, while requests go on coming to it until its last node has let it go.
 
     They begin with the deregistration; `early`: with the command, so that some are sure to be in flight.
     """
 
-    async def asking(gone: LettingGo) -> list[Asked]:
+    async def asking(gone: Deregistration) -> list[Asked]:
         return await keep_asking(lab, host, path, every, lambda: gone.over)
 
     return await seen_leaving(lab, host, until, asking, early=early)
@@ -335,7 +335,7 @@ class Street:
         self._errors = {c: error for c, error in zip(cases, results, strict=True) if isinstance(error, BaseException)}
 
 
-def by_proof(drained: Ended, gone: LettingGo, answered: float, delay: float) -> None:
+def by_proof(drained: Ended, gone: Deregistration, answered: float, delay: float) -> None:
     """It ended soon after the last answer, not before the floor, and long before the API's word.
 
     That it did not end before the last answer is shown by the answer: the app was ended at the drain's end.

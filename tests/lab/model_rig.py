@@ -3,12 +3,12 @@
 import random
 
 from zdd_lab.model.elb import Elb
-from zdd_lab.model.health_picture import Picture
 from zdd_lab.model.profile import ALB, Profile
 from zdd_lab.model.registration import TargetSpec
 from zdd_lab.model.schedule import Command
-from zdd_lab.model.types import HealthCheck, NodeHealth
-from zdd_lab.model.world import Group, Instance, Listener, LoadBalancer, NodePlace, Topology
+from zdd_lab.model.target import HealthCheck, NodeHealth
+from zdd_lab.model.target_health import TargetHealth
+from zdd_lab.model.topology import Group, Instance, Listener, LoadBalancer, NodePlace, Topology
 
 WEB = "arn:group/web"  # instance targets, port 80, behind an ALB
 IPS = "arn:group/ips"  # ip targets, port 80, behind an ALB
@@ -80,11 +80,11 @@ class Scene:
     def deregister(self, group: str = WEB, target: str = HOST, port: int | None = 80) -> None:
         self.elb.deregister(group, [TargetSpec(target, port)], self.now)
 
-    def listed(self, group: str = WEB) -> list[Picture]:
+    def listed(self, group: str = WEB) -> list[TargetHealth]:
         """DescribeTargetHealth without Targets."""
         return self.elb.describe(group, None, self.now)
 
-    def asked(self, group: str = WEB, target: str = HOST, port: int | None = 80) -> Picture:
+    def asked(self, group: str = WEB, target: str = HOST, port: int | None = 80) -> TargetHealth:
         """DescribeTargetHealth with this one target."""
         (found,) = self.elb.describe(group, [TargetSpec(target, port)], self.now)
         return found
@@ -100,7 +100,7 @@ class Scene:
             self.now = max(self.now, due)
             for command in self.elb.due(self.now):
                 self.commands.append((self.now, command))
-                if command.action == "add" and self.verdict is not None:
+                if command.action == "register" and self.verdict is not None:
                     self.elb.health_reported(command.node, command.key, self.verdict, self.now)
         self.now = end
 

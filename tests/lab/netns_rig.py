@@ -17,7 +17,7 @@ from typing import TypeVar
 from lab.drain_rig import until_so
 from zdd_lab.hosts.host import IMDS_PORT, Host
 from zdd_lab.lab import ENDPOINT_PORT, Lab
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
@@ -70,7 +70,7 @@ async def namespace(lab: Lab, host: Host) -> AsyncIterator[Namespace]:
     """One with a way out to AWS's endpoint and to this host's instance metadata, and to nothing else."""
     argv = ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"]
     keeper = subprocess.Popen(  # noqa: ASYNC220  it starts at once
-        leash.leashed([shutil.which(argv[0]) or "", *argv[1:]]), stdout=subprocess.PIPE, text=True
+        children.dies_with_parent([shutil.which(argv[0]) or "", *argv[1:]]), stdout=subprocess.PIPE, text=True
     )
     async with AsyncExitStack() as ends:
         ends.callback(_end, keeper)
@@ -115,7 +115,7 @@ async def _way_out(made: Namespace, address: str, port: int) -> AsyncIterator[No
 async def start_agent(made: Namespace, lab: Lab, host: Host, settings: dict[str, str]) -> None:
     """Start this host's agent in there; its socket is a file, and so the same for everyone."""
     argv = made.argv(sys.executable, "-m", "zdd_agent", "serve")
-    host._agent = leash.spawn(argv, lab.env(host) | settings, host.folder / "agent.log")
+    host._agent = children.spawn(argv, lab.env(host) | settings, host.folder / "agent.log")
     await until_so(lambda: host.socket.exists() and _answers(host))
 
 

@@ -14,7 +14,7 @@ def test_an_instance_of_somebody_elses_gets_app_metadata_and_agent_with_the_role
     with ThreadedLab(prefix=free_prefix(), profile=SHORT, hosts=0, seed=3) as running:
         lab = running.lab
         made = lab.client("ec2").run_instances(
-            ImageId="ami-12c6146b", MinCount=2, MaxCount=2, SubnetId=lab.premises.subnets["a"]
+            ImageId="ami-12c6146b", MinCount=2, MaxCount=2, SubnetId=lab.network.subnets["a"]
         )
         targets = [{"Id": one["InstanceId"], "Port": 8081} for one in made["Instances"]]
         lab.client("elbv2").register_targets(TargetGroupArn=lab.front.group, Targets=targets)

@@ -10,7 +10,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from zdd_lab.aws.topology import CLIENT_CONFIG, REGION
+from zdd_lab.aws.topology_reader import CLIENT_CONFIG, REGION
 from zdd_lab.model.iam import Policy
 from zdd_lab.threaded import ThreadedLab
 
@@ -36,7 +36,7 @@ def limited(running: ThreadedLab) -> Iterator[Any]:
 
 @pytest.mark.parametrize(("kind", "part"), [("application", "app"), ("network", "net")])
 def test_the_arn_of_a_load_balancer_names_its_kind(running: ThreadedLab, elb: Any, kind: str, part: str) -> None:
-    subnets = list(running.lab.premises.subnets.values())
+    subnets = list(running.lab.network.subnets.values())
 
     made = elb.create_load_balancer(Name=f"kind-{part}", Type=kind, Subnets=subnets)["LoadBalancers"][0]
 
@@ -69,7 +69,7 @@ def test_a_rule_for_every_path_carries_the_traffic(running: ThreadedLab, elb: An
 
 def test_a_rule_that_names_a_security_group_keeps_its_description(running: ThreadedLab) -> None:
     ec2 = running.lab.client("ec2")
-    group = ec2.create_security_group(GroupName="told", Description="told", VpcId=running.lab.premises.vpc)["GroupId"]
+    group = ec2.create_security_group(GroupName="told", Description="told", VpcId=running.lab.network.vpc)["GroupId"]
     pair = {"GroupId": group, "Description": "from its like"}
     permission = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [pair]}
 

@@ -39,7 +39,7 @@ async def checks_that_go_on(lab: Lab, host: Host, until: str) -> None:
     rhythm = gone.deregistered + 3 * INTERVAL  # three checks of each node tell that they are checks
     by_proof(drained, gone, rhythm + QUIET, PROFILE.deregistration_delay)
     checked = [t for node in lab.plane.nodes.values() for t in node.counters()["targets"]]
-    assert any(t["id"] == host.identity.instance_id and t["let_go"] for t in checked)
+    assert any(t["id"] == host.identity.instance_id and t["deregistered"] for t in checked)
 
 
 CASES: list[Case] = [(checks_that_go_on, "closed"), (checks_that_go_on, "idle")]

@@ -19,7 +19,7 @@ from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
 from zdd_lab.threaded import ThreadedLab
 
-PROFILE = replace(FAST, closes_idle_on_let_go=False, reregister_draining_ip=False)
+PROFILE = replace(FAST, closes_idle_on_deregistration=False, reregister_draining_ip=False)
 DELAY = PROFILE.deregistration_delay
 SHORT_DELAY = 10.0  # s, of the group of addresses
 OTHER_PORT = 8090  # of the listener before that group
@@ -110,7 +110,7 @@ def _group_of_addresses(lab: Lab, host: Host) -> str:
         Name="by-address",
         Protocol="HTTP",
         Port=APP_PORT,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         TargetType="ip",
         HealthCheckPath="/healthz",
         HealthCheckIntervalSeconds=5,

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from lab.drain_rig import FLOOR, SETTINGS, Case, LettingGo, Street, leave, listens_now, until_so
+from lab.drain_rig import FLOOR, SETTINGS, Case, Deregistration, Street, leave, listens_now, until_so
 from lab.netns_rig import may_make_namespaces, namespace, start_agent
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
 INTERVAL = 5.0  # s, the shortest that the API takes; how long the sensor waits for traffic
@@ -27,7 +27,7 @@ OTHER_LISTENER = 8090
 
 
 async def _never_early(lab: Lab, host: Host, until: str, doubt: str) -> None:
-    gone = LettingGo()
+    gone = Deregistration()
     watching = asyncio.create_task(gone.watch(lab, host))
     drained = await leave(lab, host, "--until", until, "--force", "min-healthy")
     await watching
@@ -46,13 +46,13 @@ async def no_traffic_to_a_port(lab: Lab, host: Host, until: str) -> None:
     address = host.identity.address
     argv = [sys.executable, "-m", "zdd_lab.hosts.app", "--host", address, "--port", str(OTHER_PORT + 1)]
     log = host.folder / "second.log"
-    second = leash.spawn([*argv, "--name", host.name, "--version", "v1"], leash.bare_environment(), log)
+    second = children.spawn([*argv, "--name", host.name, "--version", "v1"], children.bare_environment(), log)
     try:
         await until_so(lambda: listens_now(address, OTHER_PORT + 1))
         await asyncio.to_thread(_second_target, lab, host, "idle", OTHER_PORT + 1)
         await _never_early(lab, host, until, f"no connection from outside this host was seen on port {OTHER_PORT + 1}")
     finally:
-        await asyncio.to_thread(leash.stop, second)
+        await asyncio.to_thread(children.stop, second)
 
 
 async def an_app_in_another_namespace(lab: Lab, host: Host, until: str) -> None:
@@ -71,7 +71,7 @@ def _second_target(lab: Lab, host: Host, name: str, port: int = OTHER_PORT) -> N
         Name=name,
         Protocol="HTTP",
         Port=port,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         HealthCheckPath="/healthz",
         HealthCheckPort=str(APP_PORT),
         HealthCheckIntervalSeconds=round(INTERVAL),

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from lab.drain_rig import SETTINGS, LettingGo, by_proof, keep_asking, operate, until_so
+from lab.drain_rig import SETTINGS, Deregistration, by_proof, keep_asking, operate, until_so
 from lab.netns_rig import Namespace, may_make_namespaces, namespace, start_agent
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
 LISTENER = 8090
@@ -41,7 +41,7 @@ async def _promise(lab: Lab, host: Host) -> None:
             await until_so(lambda: _state(lab, f"{net}::11") == "healthy")
             settings = {**SETTINGS, "ZDD_AGENT_TARGET_GROUPS": '["six"]', "ZDD_AGENT_MIN_HEALTHY": "0"}
             await start_agent(made, lab, host, settings)
-            gone = LettingGo((f"{net}::11",))
+            gone = Deregistration((f"{net}::11",))
             started = time.time()
             asking = keep_asking(lab, host, "/sleep?seconds=5.5", 0.1, lambda: time.time() > started + 0.5, LISTENER)
             watching = asyncio.create_task(gone.watch(lab, host))
@@ -53,7 +53,7 @@ async def _promise(lab: Lab, host: Host) -> None:
             assert drained.ended > max(one.ended for one in asked) - 0.25
             await host.stop_agent()
         finally:
-            await asyncio.to_thread(leash.stop, app)
+            await asyncio.to_thread(children.stop, app)
 
 
 def _cable(made: Namespace, net: str) -> None:
@@ -80,7 +80,7 @@ def _start_app(made: Namespace, host: Host, address: str) -> Any:
         "--version",
         "v1",
     ]
-    return leash.spawn(made.argv(sys.executable, *words), leash.bare_environment(), host.folder / "six.log")
+    return children.spawn(made.argv(sys.executable, *words), children.bare_environment(), host.folder / "six.log")
 
 
 def _state(lab: Lab, address: str) -> str:
@@ -93,7 +93,7 @@ def _group(lab: Lab, address: str) -> None:
         Name="six",
         Protocol="HTTP",
         Port=APP_PORT,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         TargetType="ip",
         IpAddressType="ipv6",
         HealthCheckPath="/healthz",

@@ -19,7 +19,7 @@ from lab.drain_rig import (
     QUIET,
     Asked,
     Case,
-    LettingGo,
+    Deregistration,
     Street,
     by_proof,
     listens_now,
@@ -30,7 +30,7 @@ from lab.drain_rig import (
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
 DELAY = FAST.deregistration_delay
@@ -58,7 +58,7 @@ async def an_answer_that_streams(lab: Lab, host: Host, until: str) -> None:
 async def a_client_that_uploads_slowly(lab: Lab, host: Host, until: str) -> None:
     """Whose pauses are longer than what counts as quiet."""
 
-    async def uploads(_: LettingGo) -> list[Asked]:
+    async def uploads(_: Deregistration) -> list[Asked]:
         return await asyncio.gather(*(_upload(url, parts=6, every=2 * QUIET) for url in lab.urls * 15))
 
     drained, gone, asked = await seen_leaving(lab, host, until, uploads)
@@ -91,7 +91,7 @@ async def pipelined_requests(lab: Lab, host: Host, until: str) -> None:
     node = lab.urls[0].removeprefix("http://").partition(":")[0]
     app, outside = host.identity.address, f"{lab.prefix}.66"
 
-    async def asking(_: LettingGo) -> list[float]:
+    async def asking(_: Deregistration) -> list[float]:
         return await asyncio.gather(_pipelined(node, None), _pipelined(app, outside))
 
     drained, gone, (_, direct) = await seen_leaving(lab, host, until, asking)
@@ -144,7 +144,7 @@ async def _start_mapped_app(lab: Lab, host: Host) -> None:
     await host.stop_app()
     address, log = host.identity.address, host.folder / "app.log"
     argv = [sys.executable, "-c", _MAPPED_APP, address, str(APP_PORT), host.name]
-    host._app = leash.spawn(argv, leash.bare_environment(), log)
+    host._app = children.spawn(argv, children.bare_environment(), log)
     await until_so(lambda: listens_now(address, APP_PORT))
     await asyncio.sleep(2 * lab.profile.check_interval)  # in which the nodes may have missed it
     await lab.wait_until_healthy()

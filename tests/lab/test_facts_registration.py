@@ -26,7 +26,7 @@ def test_deregistering_without_the_override_port_succeeds_and_does_nothing():
     scene.deregister(port=None)
     scene.pass_time(400)
     assert scene.told(port=8081) == ("healthy", None)
-    assert scene.moments("let_go") == []
+    assert scene.moments("deregister") == []
 
 
 def test_a_health_query_without_the_override_port_says_unused_of_a_healthy_target():
@@ -66,9 +66,9 @@ def test_a_draining_target_still_gets_new_requests_until_each_node_has_learned_o
     scene = Scene().in_service()
     scene.deregister()
     scene.pass_time(9.9)
-    assert scene.moments("let_go") == []  # draining, and both nodes still route to it
+    assert scene.moments("deregister") == []  # draining, and both nodes still route to it
     scene.pass_time(10.2)
-    lags = scene.moments("let_go")
+    lags = scene.moments("deregister")
     assert len(lags) == 2
     assert len(set(lags)) == 2  # each zone's node after its own lag
     assert all(10 <= lag <= 20 for lag in lags)
@@ -80,8 +80,8 @@ def test_nlb_sends_new_connections_for_two_minutes_even_at_delay_0_and_says_unus
     scene.pass_time(1)
     assert scene.told(TCP) == ("unused", "Target.NotRegistered")
     scene.pass_time(300)
-    assert all(110 <= lag <= 130 for lag in scene.moments("let_go"))
-    assert len(scene.moments("let_go")) == 2
+    assert all(110 <= lag <= 130 for lag in scene.moments("deregister"))
+    assert len(scene.moments("deregister")) == 2
 
 
 def test_alb_cuts_what_is_in_flight_at_the_end_of_the_deregistration_delay():
@@ -91,11 +91,11 @@ def test_alb_cuts_what_is_in_flight_at_the_end_of_the_deregistration_delay():
     assert scene.moments("cut") == [60.0, 60.0]
 
 
-def test_alb_never_cuts_a_node_that_has_not_let_go_yet():
+def test_alb_never_cuts_a_node_that_has_not_learned_of_it_yet():
     scene = Scene(delay=0).in_service()
     scene.deregister()
     scene.pass_time(120)
-    assert scene.moments("cut") == scene.moments("let_go")
+    assert scene.moments("cut") == scene.moments("deregister")
 
 
 def test_nlb_connections_outlive_unused():
@@ -119,7 +119,7 @@ def test_alb_first_checks_a_new_target_within_30_seconds():
         scene = Scene(seed=seed)
         scene.register()
         scene.pass_time(60)
-        assert all(10 <= at <= 30 for at in scene.moments("add"))
+        assert all(10 <= at <= 30 for at in scene.moments("register"))
 
 
 def test_nlb_first_checks_a_new_target_after_120_to_300_seconds():
@@ -127,7 +127,7 @@ def test_nlb_first_checks_a_new_target_after_120_to_300_seconds():
         scene = Scene(seed=seed)
         scene.register(TCP)
         scene.pass_time(400)
-        assert all(120 <= at <= 300 for at in scene.moments("add"))
+        assert all(120 <= at <= 300 for at in scene.moments("register"))
 
 
 def test_deregistering_what_is_not_registered_succeeds():
@@ -197,7 +197,7 @@ def test_registering_before_any_node_has_learned_of_the_deregistration_takes_it_
     assert scene.told()[0] == "initial"
     scene.pass_time(31)
     assert scene.told() == ("healthy", None)
-    assert scene.moments("let_go") == []
+    assert scene.moments("deregister") == []
 
 
 def test_registering_a_draining_ip_target_is_accepted_or_refused_as_the_profile_says():

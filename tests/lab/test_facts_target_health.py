@@ -7,7 +7,7 @@ import pytest
 from lab.model_rig import ADDRESS, FAILS, HOST, IPS, LONE, PASSES, TCP, ZONE_A, ZONE_C, Scene
 from zdd_lab.model.aws_error import AwsError
 from zdd_lab.model.profile import ALB, FAST
-from zdd_lab.model.types import HealthCheck, NodeHealth
+from zdd_lab.model.target import HealthCheck, NodeHealth
 
 
 def test_a_new_target_is_initial_first_for_its_registration_then_for_its_first_checks():
@@ -86,12 +86,12 @@ def test_unused_not_in_use_when_the_targets_zone_is_not_enabled():
     assert "Availability Zone" in (scene.asked(target="i-far").description or "")
 
 
-def test_a_group_that_loses_its_listener_is_not_in_use_and_its_nodes_let_go():
+def test_a_group_that_loses_its_listener_is_not_in_use_and_its_nodes_learn_of_it():
     scene = Scene().in_service()
     scene.configure(listeners=False)
     assert scene.told() == ("unused", "Target.NotInUse")
     scene.pass_time(30)
-    assert len(scene.moments("let_go")) == 2
+    assert len(scene.moments("deregister")) == 2
 
 
 def test_a_group_that_gains_a_listener_has_its_targets_checked():
@@ -209,8 +209,8 @@ def test_nlb_needs_one_check_or_interval_times_threshold_as_the_profile_says():
 
 
 def test_what_alb_does_with_idle_connections_and_checks_while_draining_are_switches():
-    other = replace(ALB, closes_idle_on_let_go=False, checks_while_draining=True).node_settings("application")
-    assert (other.closes_idle_on_let_go, other.checks_while_draining) == (False, True)
+    other = replace(ALB, closes_idle_on_deregistration=False, checks_while_draining=True).node_settings("application")
+    assert (other.closes_idle_on_deregistration, other.checks_while_draining) == (False, True)
 
 
 def test_a_changed_health_check_reaches_the_nodes_without_making_the_target_initial():
@@ -219,12 +219,12 @@ def test_a_changed_health_check_reaches_the_nodes_without_making_the_target_init
     scene.configure()
     assert scene.told() == ("healthy", None)
     scene.pass_time(31)
-    assert len(scene.moments("add")) == 2
+    assert len(scene.moments("register")) == 2
 
 
 def test_the_fast_profile_is_a_tenth_of_the_true_one():
-    assert (FAST.alb_lag, FAST.nlb_let_go_lag) == ((1.0, 2.0), (11.0, 13.0))
+    assert (FAST.alb_lag, FAST.nlb_deregistration_lag) == ((1.0, 2.0), (11.0, 13.0))
     assert (FAST.deregistration_delay, FAST.check_interval, FAST.idle_timeout) == (30.0, 1.0, 6.0)
     assert (FAST.describe_burst, FAST.describe_rate) == (40.0, 100.0)
     assert (FAST.change_burst, FAST.change_rate) == (20.0, 40.0)
-    assert (FAST.healthy_threshold, FAST.closes_idle_on_let_go) == (2, True)
+    assert (FAST.healthy_threshold, FAST.closes_idle_on_deregistration) == (2, True)

@@ -10,7 +10,7 @@ import pytest
 from botocore.utils import InstanceMetadataFetcher
 
 from lab.conftest import free_prefix
-from zdd_lab.aws.identity import Identity
+from zdd_lab.aws.instance_identity import Identity
 from zdd_lab.hosts.imds import Imds
 from zdd_lab.model.faults import Fault, FaultKind, FaultTable
 from zdd_lab.processes.serving import serve

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 
 LAB = [sys.executable, "-m", "zdd_lab"]
 

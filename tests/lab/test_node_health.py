@@ -7,14 +7,14 @@ import pytest
 
 from lab.data_plane_rig import CHECK, rig, run, until
 from zdd_lab.balancer.health_checks import matches
-from zdd_lab.model.types import NodeHealth
+from zdd_lab.model.target import NodeHealth
 
 
 def test_a_new_target_gets_nothing_before_its_first_passing_check() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.target(health=None)
-            lab.node.add(lab.backend(target, replace(CHECK, timeout=1.0)))
+            lab.node.register(lab.backend(target, replace(CHECK, timeout=1.0)))
             await until(lambda: target.checks > 0)
             assert (await lab.get()).status == 503
             assert target.seen == []
@@ -29,7 +29,7 @@ def test_one_passing_check_is_enough_for_a_new_target() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.target()
-            lab.node.add(lab.backend(target, replace(CHECK, healthy_threshold=10)))
+            lab.node.register(lab.backend(target, replace(CHECK, healthy_threshold=10)))
             await until(lambda: lab.state() == "healthy")
             assert target.checks == 1
             assert lab.reports[-1] == ("h1", NodeHealth("healthy"))
@@ -67,7 +67,7 @@ def test_a_check_without_an_answer_says_timeout() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.target(health=None)
-            lab.node.add(lab.backend(target, replace(CHECK, timeout=0.05)))
+            lab.node.register(lab.backend(target, replace(CHECK, timeout=0.05)))
             await until(lambda: lab.state() == "unhealthy")
             assert lab.reports[-1][1] == NodeHealth("unhealthy", "Target.Timeout", "Request timed out")
 
@@ -77,7 +77,7 @@ def test_a_check_without_an_answer_says_timeout() -> None:
 def test_a_check_that_is_refused_says_failed() -> None:
     async def promise() -> None:
         async with rig() as lab:
-            lab.node.add(lab.backend(await lab.target(start=False)))
+            lab.node.register(lab.backend(await lab.target(start=False)))
             await until(lambda: lab.state() == "unhealthy")
             assert lab.reports[-1][1] == NodeHealth("unhealthy", "Target.FailedHealthChecks", "Health checks failed")
 
@@ -88,7 +88,7 @@ def test_a_tcp_check_passes_whatever_the_app_would_answer() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.target(health=503)
-            lab.node.add(lab.backend(target, replace(CHECK, protocol="TCP")))
+            lab.node.register(lab.backend(target, replace(CHECK, protocol="TCP")))
             await until(lambda: lab.state() == "healthy")
 
     run(promise())
@@ -98,7 +98,7 @@ def test_a_check_goes_to_the_checks_own_port() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.target()
-            lab.node.add(lab.backend(target, replace(CHECK, port=8081)))
+            lab.node.register(lab.backend(target, replace(CHECK, port=8081)))
             await until(lambda: lab.state() == "unhealthy")
             assert target.checks == 0
 
@@ -115,11 +115,11 @@ def test_each_check_is_a_new_connection_that_ends_by_itself() -> None:
     run(promise())
 
 
-def test_a_target_that_was_let_go_is_checked_no_more() -> None:
+def test_a_target_that_is_deregistered_is_checked_no_more() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.healthy()
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             await until(lambda: target.connections == 0)
             before = target.checks
             await asyncio.sleep(4 * CHECK.interval)
@@ -128,11 +128,11 @@ def test_a_target_that_was_let_go_is_checked_no_more() -> None:
     run(promise())
 
 
-def test_a_target_that_was_let_go_is_checked_on_where_set_so() -> None:
+def test_a_target_that_is_deregistered_is_checked_on_where_set_so() -> None:
     async def promise() -> None:
         async with rig(checks_while_draining=True) as lab:
             target = await lab.healthy()
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             before = target.checks
             await until(lambda: target.checks > before + 2)
 
@@ -143,8 +143,8 @@ def test_a_target_registered_again_is_initial_until_it_passes_anew() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.healthy()
-            lab.node.let_go(lab.key("h1"))
-            lab.node.add(lab.backend(target))
+            lab.node.deregister(lab.key("h1"))
+            lab.node.register(lab.backend(target))
             assert lab.state() == "initial"
             assert (await lab.get()).status == 503
             await until(lambda: lab.state() == "healthy")
@@ -157,8 +157,8 @@ def test_adding_a_known_target_again_changes_nothing_but_its_settings() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.healthy()
-            lab.node.add(lab.backend(target))
-            lab.node.add(lab.backend(target, replace(CHECK, interval=0.04)))
+            lab.node.register(lab.backend(target))
+            lab.node.register(lab.backend(target, replace(CHECK, interval=0.04)))
             assert lab.state() == "healthy"
             assert [health.state for _, health in lab.reports] == ["initial", "healthy"]
 
@@ -169,7 +169,7 @@ def test_without_health_checks_a_target_counts_as_healthy() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.target(health=503)
-            lab.node.add(lab.backend(target, replace(CHECK, enabled=False)))
+            lab.node.register(lab.backend(target, replace(CHECK, enabled=False)))
             await until(lambda: lab.state() == "healthy")
             assert target.checks == 0
 

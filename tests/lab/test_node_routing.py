@@ -41,17 +41,17 @@ def test_it_fails_open_when_every_target_is_unhealthy_but_not_to_initial_ones() 
         async with rig() as lab:
             for name in ("h1", "h2"):
                 target = await lab.target(name, health=503)
-                lab.node.add(lab.backend(target))
+                lab.node.register(lab.backend(target))
             await until(lambda: {lab.state("h1"), lab.state("h2")} == {"unhealthy"})
             fresh = await lab.target("h3", health=None)
-            lab.node.add(lab.backend(fresh))
+            lab.node.register(lab.backend(fresh))
             assert {(await lab.get()).body for _ in range(6)} == {b"h1", b"h2"}
             assert fresh.seen == []
 
     run(promise())
 
 
-def test_a_target_that_was_let_go_gets_no_new_request_and_finishes_the_one_in_flight() -> None:
+def test_a_target_that_is_deregistered_gets_no_new_request_and_finishes_the_one_in_flight() -> None:
     async def promise() -> None:
         async with rig() as lab:
             leaving, staying = await lab.healthy("h1"), await lab.healthy("h2")
@@ -59,7 +59,7 @@ def test_a_target_that_was_let_go_gets_no_new_request_and_finishes_the_one_in_fl
             staying.holds("/slow")[1].set()
             under_way = [asyncio.create_task(lab.get("/slow")) for _ in range(2)]
             await asked.wait()
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             assert {(await lab.get()).body for _ in range(6)} == {b"h2"}
             assert lab.counted("h1")["in_flight"] == 1
             go.set()
@@ -70,23 +70,23 @@ def test_a_target_that_was_let_go_gets_no_new_request_and_finishes_the_one_in_fl
     run(promise())
 
 
-def test_a_known_target_that_was_let_go_leaves_a_503_when_nobody_else_is_there() -> None:
+def test_a_known_target_that_is_deregistered_leaves_a_503_when_nobody_else_is_there() -> None:
     async def promise() -> None:
         async with rig() as lab:
             await lab.healthy()
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             assert (await lab.get()).status == 503
 
     run(promise())
 
 
-def test_idle_connections_are_closed_at_once_on_let_go() -> None:
+def test_idle_connections_are_closed_at_once_on_deregistration() -> None:
     async def promise() -> None:
         async with rig() as lab:
             target = await lab.healthy()
             await lab.get()
             assert lab.counted()["open_connections"] == 1
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             await until(lambda: target.connections == 0)
 
     run(promise())
@@ -94,10 +94,10 @@ def test_idle_connections_are_closed_at_once_on_let_go() -> None:
 
 def test_idle_connections_are_kept_to_their_idle_timeout_on_let_go_where_set_so() -> None:
     async def promise() -> None:
-        async with rig(closes_idle_on_let_go=False, idle_timeout=0.5) as lab:
+        async with rig(closes_idle_on_deregistration=False, idle_timeout=0.5) as lab:
             target = await lab.healthy()
             await lab.get()
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             await asyncio.sleep(0.2)
             assert lab.counted()["open_connections"] == 1
             await until(lambda: target.connections == 0)
@@ -112,7 +112,7 @@ def test_cut_breaks_what_is_in_flight_and_forgets_the_target() -> None:
             asked, _ = target.holds("/slow")
             under_way = asyncio.create_task(lab.get("/slow"))
             await asked.wait()
-            lab.node.let_go(lab.key("h1"))
+            lab.node.deregister(lab.key("h1"))
             lab.node.cut(lab.key("h1"))
             assert (await under_way).status == 502
             assert lab.node.counters()["targets"] == []
@@ -140,7 +140,7 @@ def test_a_target_in_slow_start_gets_a_small_share_at_first() -> None:
         async with rig() as lab:
             await lab.healthy("h1")
             fresh = await lab.target("h2")
-            lab.node.add(lab.backend(fresh, slow_start=300))
+            lab.node.register(lab.backend(fresh, slow_start=300))
             await until(lambda: lab.state("h2") == "healthy")
             for _ in range(30):
                 await lab.get()

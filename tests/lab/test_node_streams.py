@@ -3,7 +3,7 @@
 import asyncio
 
 from lab.data_plane_rig import PORT, Message, read_chunk, read_head, rig, run, until, whole
-from zdd_lab.model.types import Backend
+from zdd_lab.model.target import Backend
 
 BLOCK = b"x" * 65536
 
@@ -166,7 +166,7 @@ def test_an_ipv6_target_is_served() -> None:
             port = server.sockets[0].getsockname()[1]
             v4 = lab.backend(await lab.target(start=False))
             key = type(v4.key)(v4.key.group, "i-six", port)
-            lab.node.add(Backend(key, "::1", v4.check, 0))
+            lab.node.register(Backend(key, "::1", v4.check, 0))
             await until(lambda: lab.state("i-six") == "healthy")
             assert (await lab.get()).body == b"six"
             assert port != PORT

@@ -48,7 +48,7 @@ def health(running: ThreadedLab, host: Host) -> dict[str, str]:
 def test_aws_describe_target_groups(running: ThreadedLab):
     (group,) = aws(running, "elbv2", "describe-target-groups", host=running.lab.hosts[0])["TargetGroups"]
     assert (group["TargetGroupArn"], group["Port"]) == (running.lab.front.group, 8080)
-    assert group["VpcId"] == running.lab.premises.vpc
+    assert group["VpcId"] == running.lab.network.vpc
     assert group["LoadBalancerArns"] == [running.lab.front.load_balancer]
 
 
@@ -116,7 +116,7 @@ def test_aws_deregister_targets_and_register_targets_with_the_port(running: Thre
 def test_aws_deregister_targets_without_the_port_succeeds_and_does_nothing(running: ThreadedLab):
     host = running.lab.hosts[0]
     client = running.lab.client("elbv2")
-    group = client.create_target_group(Name="other-port", Protocol="HTTP", Port=80, VpcId=running.lab.premises.vpc)[
+    group = client.create_target_group(Name="other-port", Protocol="HTTP", Port=80, VpcId=running.lab.network.vpc)[
         "TargetGroups"
     ][0]["TargetGroupArn"]
     client.register_targets(TargetGroupArn=group, Targets=[{"Id": host.identity.instance_id, "Port": 8080}])
@@ -137,7 +137,7 @@ def test_boto3_creates_a_group_of_ip_targets_and_its_listener_carries_traffic(ru
         Name="by-address",
         Protocol="HTTP",
         Port=8080,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         TargetType="ip",
         HealthCheckPath="/healthz",
         HealthCheckIntervalSeconds=5,
@@ -164,13 +164,13 @@ def test_boto3_creates_a_group_of_ip_targets_and_its_listener_carries_traffic(ru
 
 def test_boto3_creates_a_network_load_balancer_with_nodes_of_its_own(running: ThreadedLab):
     lab, client = running.lab, running.lab.client("elbv2")
-    subnets = list(lab.premises.subnets.values())
+    subnets = list(lab.network.subnets.values())
     balancer = client.create_load_balancer(Name="net", Type="network", Subnets=subnets)["LoadBalancers"][0]
     group = client.create_target_group(
         Name="tcp",
         Protocol="TCP",
         Port=8080,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         HealthCheckIntervalSeconds=5,
         HealthCheckTimeoutSeconds=5,
         HealthyThresholdCount=2,
@@ -200,7 +200,7 @@ def test_boto3_creates_a_network_load_balancer_with_nodes_of_its_own(running: Th
 def test_boto3_sees_a_stopped_instance_as_invalid_state(running: ThreadedLab):
     lab = running.lab
     ec2, elb = lab.client("ec2"), lab.client("elbv2")
-    subnet = lab.premises.subnets["a"]
+    subnet = lab.network.subnets["a"]
     instance = ec2.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0]["InstanceId"]
     target = {"Id": instance, "Port": 8080}
     elb.register_targets(TargetGroupArn=lab.front.group, Targets=[target])
@@ -238,7 +238,7 @@ def test_boto3_reaches_the_other_services(running: ThreadedLab, service: str):
 def test_boto3_sees_one_reserved_address_as_ip_unusable(running: ThreadedLab):
     lab, client = running.lab, running.lab.client("elbv2")
     group = client.create_target_group(
-        Name="reserved", Protocol="HTTP", Port=80, VpcId=lab.premises.vpc, TargetType="ip"
+        Name="reserved", Protocol="HTTP", Port=80, VpcId=lab.network.vpc, TargetType="ip"
     )["TargetGroups"][0]["TargetGroupArn"]
     client.register_targets(TargetGroupArn=group, Targets=[{"Id": f"{lab.prefix}.2", "Port": 80}])
     (entry,) = client.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +13,9 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from hosts import PREFIX, Host, Site, run  # noqa: E402  beside this file
-
-TOP = HERE.parent.parent
+from hosts import Host  # noqa: E402  beside this file
+from lab_site import Site, booted  # noqa: E402  likewise
+from packages import built  # noqa: E402  likewise
 
 
 def _missing() -> str:
@@ -38,30 +36,18 @@ def pytest_report_header() -> str | None:
 @pytest.fixture(scope="session")
 def deb() -> Path:
     """The package under test: $ZDD_DEB, or built from this tree."""
-    if given := os.environ.get("ZDD_DEB"):
-        return Path(given)
-    arch = run("dpkg", "--print-architecture").stdout.strip()
-    env = {**os.environ, "PYTHONPATH": str(TOP / "agent")}
-    subprocess.run([sys.executable, str(TOP / "packaging" / "build.py"), f"deb-{arch}"], env=env, check=True)
-    return next((TOP / "build" / "package").glob(f"*_{arch}.deb"))
+    return Path(given) if (given := os.environ.get("ZDD_DEB")) else built("deb")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(deb: Path) -> Iterator[Site]:
     """Two hosts that serve behind the lab's load balancer, each with the deb installed and the app enabled."""
-    image = Path(run(HERE / "image.sh", seconds=600).stdout.strip())
-    # Not below /tmp, which may be a tmpfs without the attributes that an overlay needs.
-    folder = Path(tempfile.mkdtemp(prefix="zdd-system-", dir="/var/tmp"))
-    try:
-        run(HERE / "layers.sh", folder / "layer", seconds=300)
-        with Site(f"zdd{os.getpid() % 10000}", folder, [folder / "layer", image], hosts=2) as made:
-            for host in made.hosts:
-                host.install(deb)
-                host.sh("systemctl enable --now app.service")
-            made.wait_healthy(2)
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with booted(hosts=2) as made:
+        for host in made.hosts:
+            host.install(deb)
+            host.sh("systemctl enable --now app.service")
+        made.wait_healthy(2)
+        yield made
 
 
 @pytest.fixture
@@ -81,6 +67,3 @@ def served(site: Site) -> Iterator[Site]:
 def host(served: Site) -> Host:
     """The first of them."""
     return served.hosts[0]
-
-
-__all__ = ["PREFIX"]

@@ -50,6 +50,13 @@ def test_the_service_sees_no_file_of_anybody_elses_and_no_other_socket(host: Hos
     assert not {"home", "srv", "boot", "opt", "dbus", "dpkg"} & set(seen), seen
 
 
+def test_the_agent_knows_which_boot_this_is_though_its_proc_hides_it(host: Host) -> None:
+    pid = host.sh("systemctl show -P MainPID zdd-agent.service").stdout.strip()
+    assert host.sh(f"ls /proc/{pid}/root/proc/sys", check=False).returncode != 0
+    boot = host.sh("cat /proc/sys/kernel/random/boot_id").stdout.strip().replace("-", "")
+    assert f"ZDD_AGENT_BOOT_ID={boot}" in host.sh(f"tr '\\0' '\\n' < /proc/{pid}/environ").stdout.splitlines()
+
+
 def test_the_private_tree_is_what_is_imported_and_never_the_distributions(host: Host) -> None:
     host.sh(
         "mkdir -p /usr/lib/python3/dist-packages/boto3 && echo 1/0 > /usr/lib/python3/dist-packages/boto3/__init__.py"

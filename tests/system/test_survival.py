@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hosts import Host, Site
+from hosts import Host
+from lab_site import Site
 
 
 def _kill(host: Host, _: Path) -> None:
@@ -64,24 +65,3 @@ def test_no_number_of_crashes_closes_the_socket(host: Host) -> None:
         host.sh("until systemctl kill -s KILL --kill-who=main zdd-agent.service 2>/dev/null; do sleep 0.05; done")
     assert host.sh("zdd-agent status", check=False).returncode == 0
     assert host.sh("systemctl is-active zdd-agent.socket").stdout.strip() == "active"
-
-
-def test_an_upgrade_keeps_a_drained_host_drained_with_its_membership(host: Host, deb: Path) -> None:
-    host.sh("zdd-agent drain")
-    before = host.status()
-    host.install(deb)
-    host.wait("drained")
-    assert host.status()["targets"][0]["target_group"] == before["targets"][0]["target_group"]
-    host.sh("zdd-agent rejoin")
-
-
-def test_removal_deregisters_nothing_and_says_so_and_a_purge_removes_the_state(served: Site, deb: Path) -> None:
-    host = served.hosts[1]
-    said = host.sh("dpkg -r zdd-agent 2>&1").stdout
-    assert "deregisters nothing" in said
-    served.wait_healthy(2)
-    assert host.sh("ls /var/lib/zdd-agent/state.json /usr/lib/zdd-agent 2>&1", check=False).stdout.count("No such") <= 1
-    host.sh("dpkg -P zdd-agent")
-    assert host.sh("ls -d /var/lib/zdd-agent /usr/lib/zdd-agent", check=False).stdout == ""
-    host.install(deb)
-    host.wait("in_service")

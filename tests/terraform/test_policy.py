@@ -14,7 +14,6 @@ import pytest
 
 from lab.conftest import SHORT, free_prefix
 from terraform.workspace import Workspace, needs_terraform
-from zdd_lab import control
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT
 from zdd_lab.model.iam import Policy, Verdict
@@ -88,13 +87,13 @@ def site(module: Workspace) -> Iterator[Site]:
 def _network_group(running: ThreadedLab) -> str:
     """A group of a Network Load Balancer, without cross-zone balancing, and every host healthy in it."""
     elb, lab = running.lab.client("elbv2"), running.lab
-    subnets = list(lab.premises.subnets.values())
+    subnets = list(lab.network.subnets.values())
     balancer = elb.create_load_balancer(Name="flows", Type="network", Subnets=subnets)["LoadBalancers"][0]
     group: str = elb.create_target_group(
         Name="flows",
         Protocol="TCP",
         Port=APP_PORT,
-        VpcId=lab.premises.vpc,
+        VpcId=lab.network.vpc,
         TargetType="instance",
         HealthCheckIntervalSeconds=10,
         HealthyThresholdCount=2,
@@ -112,7 +111,7 @@ def _network_group(running: ThreadedLab) -> str:
 
 async def _healthy(running: ThreadedLab, group: str) -> None:
     async with asyncio.timeout(60):
-        while any(one["state"] != "healthy" for one in control.targets(running.lab, group)):  # noqa: ASYNC110
+        while any(one["state"] != "healthy" for one in running.lab.control.targets(group)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lab.conftest import free_prefix
 from terraform.workspace import needs_terraform
-from zdd_lab.processes.leash import bare_environment
+from zdd_lab.processes.children import bare_environment
 
 
 def story(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from terraform.workspace import Workspace, needs_terraform
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 
 pytestmark = needs_terraform
 GROUP = "arn:aws:elasticloadbalancing:eu-central-1:111122223333:targetgroup/web/0123456789abcdef"
@@ -167,7 +167,7 @@ def test_the_agent_takes_the_settings_that_were_written(rendered: dict[str, str]
     Host(tmp_path).boot(rendered["name"], DEBIAN)
     file = tmp_path / "etc/zdd-agent/config.toml"
 
-    env = leash.bare_environment() | {"ZDD_AGENT_CONFIG": str(file)}
+    env = children.bare_environment() | {"ZDD_AGENT_CONFIG": str(file), "ZDD_AGENT_STATE_DIRECTORY": str(tmp_path)}
     argv = [sys.executable, "-m", "zdd_agent", "check-config"]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=30, check=False)
 

@@ -7,16 +7,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from zdd_lab.story import find_mirror
 
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 
-MODULE = Path(__file__).parents[2] / "terraform"
+TOP = Path(__file__).parents[2]
+sys.path.insert(0, str(TOP / "scripts"))
+
+from story import find_mirror  # noqa: E402  a script, no package: found by the line above
+
+MODULE = TOP / "terraform"
 _NOBODY = "http://127.0.0.1:9"  # no call is meant to get anywhere
 _SECONDS = 300.0  # a load balancer alone takes 60 s: the provider looks only every 30
 
@@ -41,7 +46,7 @@ class Workspace:
     def __init__(self, folder: Path, root: str = ".", settings: Mapping[str, str] | None = None) -> None:
         shutil.copytree(MODULE, folder, ignore=shutil.ignore_patterns(".terraform*", "terraform.tfstate*"))
         self._root = folder / root
-        bare = {name: text for name, text in leash.bare_environment().items() if not name.startswith("TF_")}
+        bare = {name: text for name, text in children.bare_environment().items() if not name.startswith("TF_")}
         aws = settings or {"AWS_ENDPOINT_URL": _NOBODY, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
         ours = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "TF_CLI_CONFIG_FILE": os.devnull}
         self._env = {**bare, **ours, **aws}

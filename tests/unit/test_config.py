@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from zdd_agent.config import Settings, load
+from zdd_agent.config import load
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import BalancerKind, Floor
+from zdd_agent.model.aws import BalancerKind, MinHealthy
+from zdd_agent.settings import Settings
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_an_unknown_setting_is_named_with_its_file_and_the_nearest_known_one(
         ("target_groups = ['web', 5]", "`target_groups` is 5", "a list of target group names or ARNs"),
         ("socket = 'agent.sock'", "`socket` is 'agent.sock'", "an absolute path"),
         ("socket = 5", "`socket` is 5", "an absolute path"),
-        ("poll = 5", "`poll` is 5", "a table"),
+        ("poll = 5", "`poll` is 5", "a table of interval_seconds, jitter_seconds"),
     ],
 )
 def test_a_malformed_value_is_named_with_file_key_what_was_found_and_what_is_accepted(
@@ -136,7 +137,7 @@ def test_a_malformed_value_is_named_with_file_key_what_was_found_and_what_is_acc
 ) -> None:
     message = complaint(file, text).message
     assert f"{file}: {found}" in message
-    assert message.split("accepted is ")[1].startswith(accepted) or accepted in message.split("accepted is ")[1]
+    assert message.split("must be ")[1].startswith(accepted) or accepted in message.split("must be ")[1]
 
 
 def test_a_malformed_variable_is_named_as_one(file: Path) -> None:
@@ -144,9 +145,51 @@ def test_a_malformed_variable_is_named_as_one(file: Path) -> None:
     assert "variable ZDD_AGENT_POLL__INTERVAL_SECONDS: `poll.interval_seconds` is 'often'" in message
 
 
-def test_an_unknown_variable_is_a_slip_and_not_ignored(file: Path) -> None:
-    message = complaint(file, ZDD_AGENT_SOKET="/run/x").message
-    assert "variable ZDD_AGENT_SOKET: unknown setting `soket`: did you mean socket?" in message
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ZDD_AGENT_SOKET", "unknown setting `soket`: did you mean ZDD_AGENT_SOCKET?"),
+        ("ZDD_AGENT_TARGET_GROUP", "unknown setting `target_group`: did you mean ZDD_AGENT_TARGET_GROUPS?"),
+        ("ZDD_AGENT_STATE_DIR", "unknown setting `state_dir`: did you mean ZDD_AGENT_STATE_DIRECTORY?"),
+        (
+            "ZDD_AGENT_POLL_INTERVAL_SECONDS",
+            "unknown setting `poll_interval_seconds`: did you mean ZDD_AGENT_POLL__INTERVAL_SECONDS?",
+        ),
+        ("ZDD_AGENT_POLLS__JITTER_SECONDS", "unknown setting `polls`: did you mean ZDD_AGENT_POLL__JITTER_SECONDS?"),
+        ("ZDD_AGENT_DRAIN__ZZZ", "unknown setting `drain.zzz`: known here: floor, floor_seconds, quiet_seconds, until"),
+    ],
+)
+def test_a_variable_that_is_a_slip_is_an_error_with_the_right_name(file: Path, name: str, hint: str) -> None:
+    assert f"variable {name}: {hint}" in complaint(file, **{name: "5"}).message
+
+
+@pytest.mark.parametrize("name", ["ZDD_AGENT_VERSION", "ZDD_AGENT_SOCKET_PATH", "ZDD_AGENT_SERVICE_HOST", "ZDD_AGENT_"])
+def test_a_variable_of_somebody_elses_is_a_warning_and_stops_nothing(
+    file: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read(file, **{name: "1.2.3"}) == Settings()
+    assert f"ignored the variable {name}: it is not a setting of zdd-agent" in caplog.text
+
+
+def test_variables_that_are_known_are_not_warned_of(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read(file, ZDD_AGENT_SOCKET="/run/x", ZDD_AGENT_FAILPOINT="aws", ZDD_AGENT_DRAIN__FLOOR_SECONDS__NETWORK="5")
+    assert caplog.text == ""
+
+
+def test_a_value_where_a_table_belongs_is_told_though_another_variable_sets_a_part_of_the_table(file: Path) -> None:
+    message = complaint(
+        file, ZDD_AGENT_DRAIN__FLOOR_SECONDS="4", ZDD_AGENT_DRAIN__FLOOR_SECONDS__APPLICATION="4"
+    ).message
+    assert (
+        "variable ZDD_AGENT_DRAIN__FLOOR_SECONDS: `drain.floor_seconds` is '4': "
+        "must be a table of application, gateway, network" in message
+    )
+
+
+def test_a_table_where_a_value_belongs_is_told_though_another_file_sets_the_value(file: Path) -> None:
+    (file.parent / "conf.d").mkdir()
+    (file.parent / "conf.d/10-a.toml").write_text("[min_healthy]\npercent = 50")
+    assert f"{file.parent}/conf.d/10-a.toml: `min_healthy`" in complaint(file, "min_healthy = 2").message
 
 
 def test_the_file_at_fault_is_named_among_several(file: Path) -> None:
@@ -184,10 +227,12 @@ def test_every_kind_of_balancer_has_a_floor(file: Path) -> None:
     assert floors == {BalancerKind.APPLICATION: 30.0, BalancerKind.NETWORK: 300.0, BalancerKind.GATEWAY: 300.0}
 
 
-@pytest.mark.parametrize(("text", "floor"), [("2", Floor(2)), ("0", Floor(0)), ('"50%"', Floor(percent=50.0))])
-def test_min_healthy_is_a_number_or_a_percentage(file: Path, text: str, floor: Floor) -> None:
-    assert read(file, f"min_healthy = {text}\n").floor == floor
-    assert read(file, ZDD_AGENT_MIN_HEALTHY=text.strip('"')).floor == floor
+@pytest.mark.parametrize(
+    ("text", "floor"), [("2", MinHealthy(2)), ("0", MinHealthy(0)), ('"50%"', MinHealthy(percent=50.0))]
+)
+def test_min_healthy_is_a_number_or_a_percentage(file: Path, text: str, floor: MinHealthy) -> None:
+    assert read(file, f"min_healthy = {text}\n").healthy == floor
+    assert read(file, ZDD_AGENT_MIN_HEALTHY=text.strip('"')).healthy == floor
 
 
 @pytest.mark.parametrize("text", ["-1", '"101%"', '"half"', "true", "1.5"])

@@ -1,5 +1,6 @@
 """The daemon as a process: how it starts, what it refuses, how it stops."""
 
+import grp
 import json
 import os
 import re
@@ -92,13 +93,48 @@ def status(folder: Path) -> dict[str, object]:
     return Client(str(folder / "agent.sock")).call("GET", "/v1/status")
 
 
+def refused_at_systemds_socket(folder: Path, config: str) -> None:
+    """The same for a daemon that systemd started because of callers; they are still there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(folder / "agent.sock"))
+        listener.listen(128)
+        listener.setblocking(False)
+        with Caller(folder / "agent.sock") as asking, Caller(folder / "agent.sock") as silent:
+            asking.send(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+            (folder / "config.toml").write_text(config)
+            passed = f"exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec {sys.executable} -m zdd_agent serve"
+            done = subprocess.run(
+                ["bash", "-c", passed], env=environ(folder), pass_fds=[listener.fileno()], capture_output=True,
+                text=True, check=False, timeout=GIVE_UP_SECONDS,
+            )  # fmt: skip
+            assert done.returncode == 2, done.stderr
+            for caller in (asking, silent):
+                answer = caller.reply()
+                assert (answer.status, answer.error["kind"]) == (500, "configuration")
+                assert answer.error["message"] in done.stderr
+        with pytest.raises(BlockingIOError):  # for whoever is left there systemd would start it again, for ever
+            listener.accept()
+
+
 # Settings
+
+
+def test_callers_who_wait_at_systemds_socket_get_what_is_wrong_with_the_settings_and_none_is_left(folder: Path) -> None:
+    refused_at_systemds_socket(folder, "[poll]\ninterval_seconds = 'often'")
+
+
+def test_they_get_any_other_reason_for_which_it_does_not_start(folder: Path) -> None:
+    (folder / "state").rmdir()
+    try:
+        refused_at_systemds_socket(folder, "")
+    finally:
+        (folder / "state").mkdir()
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config"])
 def test_a_bad_setting_ends_it_with_2_before_anything_starts(command: str, folder: Path) -> None:
     said = refused(folder, "[poll]\ninterval_seconds = 'often'", command)
-    assert f"{folder}/config.toml: `poll.interval_seconds` is 'often': accepted is seconds" in said
+    assert f"{folder}/config.toml: `poll.interval_seconds` is 'often': must be seconds" in said
     assert not (folder / "agent.sock").exists()
     assert list((folder / "state").iterdir()) == []
 
@@ -115,6 +151,56 @@ def test_check_config_prints_what_the_daemon_would_use(folder: Path) -> None:
     done = subprocess.run(argv, env=environ(folder), capture_output=True, text=True, check=True)
     settings = json.loads(done.stdout)
     assert (settings["poll"]["interval_seconds"], settings["socket"]) == (12, str(folder / "agent.sock"))
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+def test_a_state_directory_that_cannot_be_used_ends_it_with_2(command: str, folder: Path) -> None:
+    (folder / "a-file").touch()
+    for path in (folder / "nowhere", folder / "a-file"):
+        said = refused(folder, command=command, ZDD_AGENT_STATE_DIRECTORY=str(path))
+        assert f"cannot use {path}: " in said
+        assert "set `state_directory`" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+@pytest.mark.parametrize("unusable", ["state", "state/lock"])
+def test_a_state_directory_that_is_somebody_elses_ends_it_with_2(command: str, unusable: str, folder: Path) -> None:
+    (folder / "config.toml").write_text("")
+    (folder / "state" / "lock").touch(0o600)
+    folder.chmod(0o755)
+    if unusable == "state":
+        (folder / "state" / "lock").unlink()
+    else:
+        os.chown(folder / "state", 54321, 54321)
+    os.chown(folder, 54321, 54321)
+    become = f"""
+import os
+from zdd_agent import __main__, daemon
+os.setgroups([]); os.setgid(54321); os.setuid(54321)
+from zdd_agent.cli import commands
+raise SystemExit(commands.main([{command!r}], __main__._local))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", become],
+        env=environ(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=GIVE_UP_SECONDS,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cannot use {folder / 'state'}: Permission denied" in done.stderr
+
+
+def test_check_config_leaves_the_lock_of_a_running_daemon_alone_and_makes_none_of_its_own(folder: Path) -> None:
+    argv = [sys.executable, "-m", "zdd_agent", "check-config"]
+    (folder / "config.toml").write_text("")
+    subprocess.run(argv, env=environ(folder), capture_output=True, check=True)
+    assert list((folder / "state").iterdir()) == []
+    with serving(folder):
+        subprocess.run(argv, env=environ(folder), capture_output=True, check=True)
+        assert status(folder)["posture"] == "unknown"
 
 
 # The socket
@@ -215,6 +301,21 @@ def test_a_group_that_is_not_there_is_said_and_lets_nobody_in(folder: Path) -> N
             process.kill()
 
 
+@pytest.mark.parametrize(("config", "warned"), [("", False), ("[access]\noperator_groups = ['zdd-agent']", True)])
+def test_the_default_group_may_be_missing_without_a_word_and_one_that_the_settings_name_may_not(
+    config: str, warned: bool, folder: Path
+) -> None:
+    if any(group.gr_name == "zdd-agent" for group in grp.getgrall()):
+        pytest.skip("the group zdd-agent exists: run it on a host without the package")
+    (folder / "config.toml").write_text(config)
+    argv = [sys.executable, "-m", "zdd_agent", "serve"]
+    with subprocess.Popen(argv, env=environ(folder), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert ("no user or group" in log_until(process, "listens on")) is warned
+        finally:
+            process.kill()
+
+
 # The end
 
 
@@ -242,6 +343,25 @@ def test_a_stop_answers_whoever_waits_and_the_next_daemon_goes_on_with_the_opera
             log_until(process, f"resuming drain {answer.json['id']}")
 
 
+def test_a_stop_lets_go_of_whoever_waits_and_takes_no_new_request_while_the_loop_is_still_in_a_call(
+    folder: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a metadata service that never answers
+        silent.settimeout(PATIENCE)
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        more = {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": endpoint}
+        with serving(folder, **more) as process, Caller(folder / "agent.sock") as waiting:
+            waiting.send(b"POST /v1/drain?wait=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+            call, _ = silent.accept()  # the loop is in its call, and will be for seconds
+            process.send_signal(signal.SIGTERM)
+            assert waiting.reply().headers["connection"] == "close"
+            with call, Caller(folder / "agent.sock") as late:
+                late.socket.settimeout(1)
+                late.send(b"GET /v1/metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                with pytest.raises(TimeoutError):
+                    late.socket.recv(1)
+
+
 def test_a_supervisor_hears_ready_the_watchdog_and_stopping(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.bind(str(folder / "notify"))
@@ -259,7 +379,7 @@ def test_a_supervisor_hears_ready_the_watchdog_and_stopping(folder: Path) -> Non
 
 
 def test_a_damaged_state_file_is_set_aside_said_loudly_and_shown_by_status(folder: Path) -> None:
-    (folder / "state" / "state.json").write_text("{")
+    (folder / "state" / "host.json").write_text("{")
     (folder / "config.toml").write_text("")
     argv = [sys.executable, "-m", "zdd_agent", "serve"]
     with subprocess.Popen(argv, env=environ(folder), stderr=subprocess.PIPE, text=True) as process:
@@ -268,25 +388,19 @@ def test_a_damaged_state_file_is_set_aside_said_loudly_and_shown_by_status(folde
             warnings = status(folder)["warnings"]
         finally:
             process.kill()
-    (aside,) = (folder / "state").glob("state.json.damaged-*")
+    (aside,) = (folder / "state").glob("host.json.damaged-*")
     assert aside.read_text() == "{"
     assert re.search(re.escape(str(aside)), str(warnings))
 
 
 def test_a_damaged_state_file_of_a_daemon_that_runs_is_left_alone_by_a_second_one(folder: Path) -> None:
     with serving(folder):
-        (folder / "state" / "state.json").write_text("{")
+        (folder / "state" / "host.json").write_text("{")
         refused(folder)
-        assert sorted(path.name for path in (folder / "state").iterdir()) == ["lock", "state.json"]
+        assert sorted(path.name for path in (folder / "state").iterdir()) == ["host.json", "lock"]
 
 
 def test_a_second_daemon_on_the_same_state_folder_is_refused_whatever_its_socket(folder: Path) -> None:
     with serving(folder):
         said = refused(folder, ZDD_AGENT_SOCKET=str(folder / "other.sock"))
     assert "another zdd-agent uses it" in said
-
-
-def test_a_missing_state_folder_is_said_at_the_start_and_not_at_the_first_drain(folder: Path) -> None:
-    said = refused(folder, ZDD_AGENT_STATE_DIRECTORY=str(folder / "nowhere"))
-    assert f"cannot use {folder / 'nowhere'}" in said
-    assert "state_directory" in said

@@ -107,7 +107,7 @@ def test_make_alone_lists_every_target() -> None:
     assert make("help") == make()
 
 
-def test_ci_runs_the_commands_of_the_readme() -> None:
+def test_ci_runs_lint_and_the_tests() -> None:
     script = ROOT / ".ci" / "run"
 
     assert script.stat().st_mode & 0o100

@@ -5,8 +5,8 @@ Source: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInsta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from zdd_agent.adapters.aws import Service
 from zdd_agent.adapters.limit import Limit
@@ -21,7 +21,7 @@ _IDS_A_CALL = 200
 
 
 class Ec2:
-    """Where instances are; asked only for groups that balance each zone on its own."""
+    """Where instances are, for groups that balance each zone on its own; and which run, for a percentage."""
 
     def __init__(self, client: Callable[[], EC2Client], limit: Limit | None = None) -> None:
         self._client = client
@@ -29,18 +29,25 @@ class Ec2:
 
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
         """The Availability Zone of each of these instances, without those that EC2 does not know any more."""
+        return self._service.call(
+            "DescribeInstances",
+            lambda: {one["InstanceId"]: one["Placement"]["AvailabilityZone"] for one in self._described(instance_ids)},
+        )
 
-        def ask() -> dict[str, str]:
-            pages = self._client().get_paginator("describe_instances")
+    def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these instances that run."""
+        return self._service.call(
+            "DescribeInstances",
+            lambda: frozenset(
+                one["InstanceId"] for one in self._described(instance_ids) if one["State"]["Name"] == "running"
+            ),
+        )
+
+    def _described(self, instance_ids: Sequence[str]) -> Iterator[Any]:
+        pages = self._client().get_paginator("describe_instances")
+        for start in range(0, len(instance_ids), _IDS_A_CALL):
+            some = list(instance_ids[start : start + _IDS_A_CALL])
             # A filter, not InstanceIds: that refuses the whole call for one instance that is gone.
-            return {
-                instance["InstanceId"]: instance["Placement"]["AvailabilityZone"]
-                for start in range(0, len(instance_ids), _IDS_A_CALL)
-                for page in pages.paginate(
-                    Filters=[{"Name": "instance-id", "Values": list(instance_ids[start : start + _IDS_A_CALL])}]
-                )
-                for reservation in page["Reservations"]
-                for instance in reservation["Instances"]
-            }
-
-        return self._service.call("DescribeInstances", ask)
+            for page in pages.paginate(Filters=[{"Name": "instance-id", "Values": some}]):
+                for reservation in page["Reservations"]:
+                    yield from reservation["Instances"]

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import time
 from pathlib import Path
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
+from zdd_agent.adapters import migration, record_json
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.operation import Record
+from zdd_agent.model.record import Record
+from zdd_agent.model.service import HOST
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
 # Bytes of a large record: some twenty targets.
 _RECORD_BYTES = 16 * 1024
-_RECORD: TypeAdapter[dict[str, int | Record]] = TypeAdapter(dict[str, int | Record])
 
 
 class FileStore:
-    """`state.json` in the state folder, mode 0600."""
+    """`NAME.json` in the state folder, mode 0600: one file for each service.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the state folder.
+        name: of the service.
+    """
+
+    def __init__(self, folder: Path, name: str = HOST) -> None:
         self._folder = folder
-        self._file = folder / "state.json"
+        self._file = folder / f"{name}.json"
+        # What 0.1.0 wrote is the host's.
+        self._old_file = folder / "state.json" if name == HOST else None
+        self._document: dict[str, Any] = {}
         self._notices: list[str] = []
 
     def claim(self) -> None:
@@ -56,44 +64,67 @@ class FileStore:
     def read(self) -> Record:
         """What was written last; an empty record on a new host.
 
-        A damaged file is set aside as state.json.damaged-TIME and said loudly; the membership is then rebuilt from
-        what AWS says at the next drain.
+        A damaged file is set aside as NAME.json.damaged-TIME and said loudly; the membership is then rebuilt from what
+        AWS says at the next drain. A file of 0.1.0 is read as well; the first write replaces it.
 
         Raises:
             AgentError: STORE when the folder or the file cannot be read.
         """
-        try:
-            raw = self._file.read_bytes()
-        except FileNotFoundError:
-            return Record()
-        except OSError as error:
-            raise self._error("read", error) from None
-        try:
-            document = _RECORD.validate_json(raw)
-            record = document["record"]
-        except ValidationError as error:
-            self._set_aside(error.errors()[0]["msg"])
-            return Record()
-        except KeyError:
-            self._set_aside("it holds no record")
-            return Record()
-        if document.get("version") != _VERSION or not isinstance(record, Record):
-            self._set_aside(f"it is of version {document.get('version')!r}, not {_VERSION}")
-            return Record()
-        return record
+        for file in self._files():
+            raw = self._raw(file)
+            if raw is None:
+                continue
+            try:
+                return self._decoded(raw)
+            except ValueError as error:
+                self._put_aside(file, "damaged", " ".join(str(error).split()))
+        return Record()
 
     def write(self, record: Record) -> None:
         """Replace the file; returns when it and its folder are synced. Raises AgentError STORE, transient."""
-        raw = _RECORD.dump_json({"version": _VERSION, "record": record}, indent=1)
+        document = record_json.kept(record_json.encoded(record), self._document)
         new = self._file.with_suffix(".new")
         try:
-            _put(new, raw)
+            _put(new, json.dumps(document, indent=1).encode())
             new.replace(self._file)
+            if self._old_file is not None and self._old_file.exists():
+                self._old_file.rename(self._old_file.with_name("state.json.migrated"))
             self._sync_folder()
         except OSError as error:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
             raise self._error("write", error) from None
+
+    def set_aside(self, cause: str) -> None:
+        """Keep the file under another name, and say so loudly. Raises AgentError STORE, transient."""
+        self._document = {}
+        for file in self._files():
+            if file.exists():
+                self._put_aside(file, "foreign", cause)
+
+    def _files(self) -> tuple[Path, ...]:
+        return (self._file,) if self._old_file is None else (self._file, self._old_file)
+
+    def _raw(self, file: Path) -> bytes | None:
+        try:
+            return file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._error("read", error) from None
+
+    def _decoded(self, raw: bytes) -> Record:
+        """Raises ValueError for what is no record."""
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            raise ValueError("it is no JSON object")  # noqa: TRY004  one error for all that is no record
+        if "membership" not in document and document.get("version") == migration.VERSION:
+            return migration.migrated(document)
+        record, unread = record_json.decoded(document, time.time())
+        self._document = {name: value for name, value in document.items() if name not in ("record", "version")}
+        if unread:
+            log.warning("%s is not wholly of this version (%s): the membership is kept", self._file, unread)
+        return record
 
     def try_write(self) -> None:
         """Write and sync beside the state file, and leave no trace. Raises AgentError STORE, transient."""
@@ -105,15 +136,18 @@ class FileStore:
         except OSError as error:
             raise self._error("write beside", error) from None
 
-    def _set_aside(self, cause: str) -> None:
+    def _put_aside(self, file: Path, why: str, cause: str) -> None:
         seconds, fraction = divmod(time.time_ns(), 10**9)  # to the end: a second damaged file gets a name of its own
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
-        aside = self._file.with_name(f"state.json.damaged-{moment}.{fraction:09}")
+        aside = file.with_name(f"{file.name}.{why}-{moment}.{fraction:09}")
         try:
-            self._file.rename(aside)
+            file.rename(aside)
             self._sync_folder()
         except OSError as failed:
             raise self._error("set aside", failed) from None
+        if why == "foreign":
+            log.warning("the state file is set aside as %s: %s", aside, cause)
+            return
         notice = (
             f"the state file was damaged ({cause}) and is set aside as {aside}: "
             "what an earlier drain took out is known only as far as AWS still lists it; compare with that file"

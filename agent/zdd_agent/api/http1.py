@@ -40,7 +40,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """One request, read whole. `gone` tells whether the caller has hung up."""
 
     method: str
@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """One answer, written whole."""
 
     status: int
@@ -60,7 +60,7 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Connection:
+class HttpConnection:
     """One accepted connection. Used by one thread at a time, but for `hang_up`.
 
     `busy` belongs to the transport: a request is being answered.
@@ -74,7 +74,7 @@ class Connection:
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._head_only = False
 
-    def read(self) -> Request | None:
+    def read(self) -> HttpRequest | None:
         """The next request, None when the caller has no other.
 
         Raises:
@@ -87,7 +87,7 @@ class Connection:
             kind = Kind.TOO_LARGE if error.error_status_hint == 431 else Kind.USAGE
             raise AgentError(kind, f"cannot read the request: {error}") from None
 
-    def send(self, response: Response, *, last: bool) -> bool:
+    def send(self, response: HttpResponse, *, last: bool) -> bool:
         """Write the answer; answers whether the connection can carry another request. Raises OSError.
 
         Args:
@@ -101,7 +101,7 @@ class Connection:
         protocol.start_next_cycle()
         return True
 
-    def refuse(self, response: Response) -> None:
+    def refuse(self, response: HttpResponse) -> None:
         """Answer without reading, and hang up; never waits."""
         try:
             self._write(response, 0, last=True)
@@ -128,7 +128,7 @@ class Connection:
         except OSError:
             log.debug("a connection of uid %d was closed already", self.peer.uid)
 
-    def _read(self) -> Request | None:
+    def _read(self) -> HttpRequest | None:
         protocol = self._protocol
         self._head_only = False
         if not protocol.trailing_data[0]:
@@ -151,9 +151,9 @@ class Connection:
             if len(body) > self._limits.body_bytes:
                 raise self._too_large("body", self._limits.body_bytes)
         method, target = head.method.decode("ascii"), head.target.decode("ascii")
-        return Request(method, target, body, self.peer, self._is_gone)
+        return HttpRequest(method, target, body, self.peer, self._is_gone)
 
-    def _write(self, response: Response, seconds: float, *, last: bool) -> None:
+    def _write(self, response: HttpResponse, seconds: float, *, last: bool) -> None:
         protocol = self._protocol
         headers = [
             ("content-type", response.content_type),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zdd_agent.model.operation import Outcome, Record, Verb
+from zdd_agent.model.operation import Outcome, Verb
+from zdd_agent.model.record import Record
 
 
 def render_metrics(record: Record, counts: Mapping[tuple[Verb, Outcome], int], now: float) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from zdd_agent.limits import LONGEST_SECONDS
 from zdd_agent.model.aws import State, Target, TargetHealth, group_name
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Event, Failure, Operation, Outcome, Phase, Posture, Verb
@@ -20,12 +21,12 @@ class OperationBody(_Body):
 
     model_config = ConfigDict(strict=True)  # no text for a number, no number for a boolean: as the OpenAPI file says
 
-    timeout: Annotated[float, Field(gt=0, le=172_800, allow_inf_nan=False)] | None = Field(
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)] | None = Field(
         None, description="seconds after which the operation ends as timed out; derived when left out"
     )
     force: tuple[Check, ...] = Field((), description="checks to skip, each by its name")
     until: Until | None = Field(None, description="what ends a drain; as in the settings when left out")
-    retry_seconds: Annotated[float, Field(ge=0, le=172_800, allow_inf_nan=False)] = Field(
+    retry_seconds: Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)] = Field(
         0.0, description="for how many seconds a refusal is tried again"
     )
     reason: str = Field("", max_length=200, description="printable text for the log")

@@ -12,11 +12,25 @@ import threading
 import time
 from collections.abc import Callable
 
-from zdd_agent.api.http1 import Connection, Limits, Request, Response
+from zdd_agent.api.http1 import HttpConnection, HttpRequest, HttpResponse, Limits
 from zdd_agent.api.peercred import peer_of
 from zdd_agent.errors import AgentError, Kind
 
 log = logging.getLogger(__name__)
+
+
+def turn_away(listener: socket.socket, answer: HttpResponse) -> None:
+    """Give this answer to everybody who waits at a socket that nobody is going to serve. Never waits itself."""
+    listener.setblocking(False)
+    while True:
+        try:
+            accepted, _ = listener.accept()
+        except BlockingIOError:
+            return
+        try:
+            HttpConnection(accepted, peer_of(accepted), Limits()).refuse(answer)
+        except OSError:
+            accepted.close()
 
 
 class Transport:
@@ -32,8 +46,8 @@ class Transport:
     def __init__(
         self,
         listener: socket.socket,
-        handle: Callable[[Request], Response],
-        render: Callable[[AgentError], Response],
+        handle: Callable[[HttpRequest], HttpResponse],
+        render: Callable[[AgentError], HttpResponse],
         limits: Limits = Limits(),  # noqa: B008  frozen
     ) -> None:
         self._listener = listener
@@ -41,7 +55,7 @@ class Transport:
         self._render = render
         self._limits = limits
         self._changed = threading.Condition()
-        self._connections: list[Connection] = []  # oldest first
+        self._connections: list[HttpConnection] = []  # oldest first
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="accept", daemon=True)
 
@@ -50,12 +64,19 @@ class Transport:
         self._alarm, self._waker = socket.socketpair()
         self._thread.start()
 
-    def close(self, seconds: float) -> None:
-        """Stop accepting, and give answers under way so long to leave."""
-        self._ending.set()
-        if self._thread.is_alive():
+    def stop_accepting(self) -> None:
+        """Take no further connection or request; answers under way still leave, each as the last of its connection.
+
+        Whoever comes waits in the listener's queue: for the next daemon where systemd keeps the socket.
+        """
+        if not self._ending.is_set():
+            self._ending.set()
             self._waker.send(b"!")
-            self._thread.join(seconds)
+
+    def close(self, seconds: float) -> None:
+        """Stop accepting, and wait up to `seconds` for the answers under way to leave."""
+        self.stop_accepting()
+        self._thread.join(seconds)
         self._waker.close()
         with self._changed:
             self._changed.wait_for(lambda: not any(c.busy for c in self._connections), seconds)
@@ -86,14 +107,14 @@ class Transport:
                 time.sleep(0.1)  # out of descriptors: without a pause this would spin
                 continue
             try:
-                connection = Connection(accepted, peer_of(accepted), self._limits)
+                connection = HttpConnection(accepted, peer_of(accepted), self._limits)
             except OSError:
                 accepted.close()
                 continue
             if not self._admit(connection):
                 self._refuse(connection)
 
-    def _admit(self, new: Connection) -> bool:
+    def _admit(self, new: HttpConnection) -> bool:
         """Make room when it is full, at the cost of the oldest connection that asks for nothing."""
         with self._changed:
             own = [c for c in self._connections if c.peer.uid == new.peer.uid]
@@ -116,13 +137,13 @@ class Transport:
             self._connections.append(new)
             return True
 
-    def _refuse(self, connection: Connection) -> None:
+    def _refuse(self, connection: HttpConnection) -> None:
         error = AgentError(
             Kind.TOO_MANY_CONNECTIONS, "cannot serve: too many connections", hint="close some and try again"
         )
         connection.refuse(self._render(error))
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: HttpConnection) -> None:
         try:
             while self._exchange(connection):
                 pass
@@ -137,7 +158,7 @@ class Transport:
                 if connection in self._connections:
                     self._connections.remove(connection)
 
-    def _exchange(self, connection: Connection) -> bool:
+    def _exchange(self, connection: HttpConnection) -> bool:
         """One request and its answer; answers whether the connection may carry another."""
         try:
             request = connection.read()
@@ -153,13 +174,13 @@ class Transport:
             self._changed.notify_all()
         return another and not last
 
-    def _claim(self, connection: Connection) -> bool:
+    def _claim(self, connection: HttpConnection) -> bool:
         """Mark it busy, unless it lost its place while its request came: nobody would hear the answer."""
         with self._changed:
             connection.busy = connection in self._connections and not self._ending.is_set()
             return connection.busy
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         try:
             return self._handle(request)
         except AgentError as error:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from zdd_agent import __version__
 from zdd_agent.cli.client import DEFAULT_SOCKET
 from zdd_agent.errors import AgentError, Kind, nearest
+from zdd_agent.limits import LONGEST_SECONDS
 
 TYPE_CHECKING = False  # typing costs 2 ms at every command; type checkers know the name
 if TYPE_CHECKING:
@@ -128,6 +129,6 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 172_800:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from above 0 to 172800")
+    if not 0 < value <= LONGEST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most {LONGEST_SECONDS}")
     return value

@@ -27,7 +27,8 @@ ANSWER_SECONDS = 60.0
 POLL_SECONDS = 25.0
 # Seconds for which an agent that restarts in the middle of an operation is waited for: it resumes the operation.
 RECONNECT_SECONDS = 30.0
-_RECONNECT_PAUSE_SECONDS = 0.2
+# Seconds before the agent is asked again: after it went away, and after an answer without news.
+PAUSE_SECONDS = 0.2
 # Times that a call is repeated whose agent went away before it answered.
 REPEATS = 3
 
@@ -82,6 +83,8 @@ class Client:
                 progress(event)
             if operation["outcome"] is not None:
                 return operation
+            if not operation["events"]:  # an agent that stops answers at once, and would be asked over and over
+                time.sleep(PAUSE_SECONDS)
 
     def _patiently(self, target: str) -> Json:
         give_up = None
@@ -93,7 +96,7 @@ class Client:
                 give_up = give_up or time.monotonic() + RECONNECT_SECONDS
                 if error.kind is not Kind.UNREACHABLE or time.monotonic() > give_up:
                     raise
-                time.sleep(_RECONNECT_PAUSE_SECONDS)
+                time.sleep(PAUSE_SECONDS)
 
     def _answered(self, request: bytes, seconds: float) -> tuple[int, Json]:
         """Ask again where the agent took the call and then went away: it restarts, and repeating a call is safe."""
@@ -101,7 +104,7 @@ class Client:
             # systemd keeps the socket: the next connection waits there for the next agent.
             with suppress(_HungUpError):
                 return self._exchange(request, seconds)
-            time.sleep(_RECONNECT_PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
         return self._exchange(request, seconds)
 
     def _exchange(self, request: bytes, seconds: float) -> tuple[int, Json]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from zdd_agent.cli.arguments import parser
 from zdd_agent.cli.calling_unit import Unit
 from zdd_agent.cli.client import Client, Json
-from zdd_agent.cli.output import plain, span
+from zdd_agent.cli.output import plain, say, span
 from zdd_agent.errors import EXIT_INTERRUPTED, EXIT_OK, AgentError, Kind, exit_code
 
 
@@ -83,7 +83,7 @@ def _follow(arguments: Namespace, client: Client, operation: Json) -> int:
         _print(arguments, operation, operation["message"])
         return EXIT_OK
     if arguments.json:
-        _say(json.dumps(operation))
+        say(json.dumps(operation))
     fail(Kind.FAILED, error["message"], error["hint"])
     return exit_code(error["kind"])
 
@@ -101,18 +101,18 @@ def _plan(arguments: Namespace, plan: Json) -> int:
 def _status(arguments: Namespace, client: Client) -> int:
     status = client.call("GET", "/v1/status")
     if arguments.json:
-        _say(json.dumps(status))
+        say(json.dumps(status))
         return EXIT_OK
     where = f"{status['instance_id']} in {status['zone']}" if status["instance_id"] else "host not known yet"
-    _say(plain(f"{status['posture']}  {where}"))
+    say(plain(f"{status['posture']}  {where}"))
     for target in status["targets"]:
         reason = f"  {target['reason']}" if target["reason"] else ""
         name = f"{target['target_group']} {target['id']}:{target['port']}"
-        _say(plain(f"  {name}  {target['state'] or 'not asked yet'}{reason}"))
+        say(plain(f"  {name}  {target['state'] or 'not asked yet'}{reason}"))
     if status["drained_since"] is not None:
-        _say(f"  out for {span(time.time() - status['drained_since'])}")
+        say(f"  out for {span(time.time() - status['drained_since'])}")
     if operation := status["operation"]:
-        _say(plain(f"  {_operation_line(operation)}"))
+        say(plain(f"  {_operation_line(operation)}"))
     for warning in status["warnings"]:
         print(plain(f"warning: {warning}"), file=sys.stderr)
     return EXIT_OK
@@ -143,11 +143,11 @@ def _cancel(arguments: Namespace, client: Client) -> int:
 def _doctor(arguments: Namespace, client: Client) -> int:
     found = client.call("POST", "/v1/doctor")
     if arguments.json:
-        _say(json.dumps(found))
+        say(json.dumps(found))
     for finding in () if arguments.json else found["findings"]:
-        _say(plain(f"{'ok     ' if finding['ok'] else 'PROBLEM'}  {finding['name']}: {finding['said']}"))
+        say(plain(f"{'ok     ' if finding['ok'] else 'PROBLEM'}  {finding['name']}: {finding['said']}"))
         if finding["hint"]:
-            _say(plain(f"         {finding['hint']}"))
+            say(plain(f"         {finding['hint']}"))
     return EXIT_OK if found["ok"] else Kind.FAILED.exit_code
 
 
@@ -159,7 +159,7 @@ def _run(arguments: Namespace, client: Client) -> int:
         return code
     if (code := _command(argv)) != EXIT_OK:
         print(
-            f"zdd-agent: the command ended with {code}: this host stays out\n  mend it, then run `zdd-agent rejoin`",
+            f"zdd-agent: the command ended with {code}: this host stays out\n  fix it, then run `zdd-agent rejoin`",
             file=sys.stderr,
         )
         return code
@@ -174,7 +174,9 @@ def _command(argv: Sequence[str]) -> int:
     interrupts: list[int] = []
     # The terminal tells the command of a Ctrl-C too, and it may end in its own way. A handler from before the start,
     # for an exception could come between the start and the wait; exec gives the command the default again.
-    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # nohup, or a script's `… &`: the command ignores it too
+        signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
         status = subprocess.Popen(argv).wait()
     except OSError as error:
@@ -192,22 +194,14 @@ def _with(arguments: Namespace, command: str) -> Namespace:
 
 
 def _print(arguments: Namespace, document: Json, text: str) -> None:
-    _say(json.dumps(document) if arguments.json else plain(text))
-
-
-def _say(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # `zdd-agent status | head`: whoever read has what it wanted, and the exit code stands.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say(json.dumps(document) if arguments.json else plain(text))
 
 
 def main(argv: Sequence[str], local: Callable[[Namespace], int]) -> int:
     """The command line as a whole.
 
     Args:
-        argv: the words behind `zdd-agent`.
+        argv: the words after `zdd-agent`.
         local: carries out `serve` and `check-config`, which need no running agent.
     """
     arguments = None
@@ -217,7 +211,7 @@ def main(argv: Sequence[str], local: Callable[[Namespace], int]) -> int:
     except AgentError as error:
         if getattr(arguments, "json", False):
             said = {"kind": error.kind.wire, "message": error.message, "hint": error.hint}
-            _say(json.dumps({"error": said}))
+            say(json.dumps({"error": said}))
         return fail(error.kind, error.message, error.hint)
     except KeyboardInterrupt:
         return _interrupted("see `zdd-agent status`")

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def plain(text: str) -> str:
     """The text without anything that acts on a terminal: it may hold what AWS or another user said."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def say(text: str) -> None:
+    """Print a result on standard output."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # `zdd-agent status | head`: whoever read has what it wanted, and the exit code stands.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def span(seconds: float) -> str:

@@ -1,12 +1,15 @@
-"""What a decision can ask the loop to do next."""
+"""What a decision can ask for, what comes of it, and what callers can ask of the record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zdd_agent.model.aws import Target
-from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Failure, Outcome, Phase
+from zdd_agent.errors import AgentError
+from zdd_agent.model.aws import Membership, Target, TargetKey
+from zdd_agent.model.operation import Failure, Observation, Outcome, ProbeResult, Request
+from zdd_agent.model.record import Claim, Ending
+
+# Asked of the world: effects carry these out. Only those with a result in the second half change the record.
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,46 +18,18 @@ class Discover:
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh:
+    """Read the settings of the membership's groups again: a health check may have changed, a group may be gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Ask AWS for the health of every target of the membership's groups."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sense:
     """Ask the kernel for the app's connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rely:
-    """What ends this drain is decided; `doubt` says why it is not what was asked for."""
-
-    until: Until
-    doubt: str
-
-
-@dataclass(frozen=True, slots=True)
-class Deregister:
-    """Deregister these targets, then go on draining.
-
-    `guarded` and `guarded_at` are the claim: which other targets were healthy, and when that was seen.
-    """
-
-    targets: tuple[Target, ...]
-    guarded: tuple[Target, ...] = ()
-    guarded_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """The second look found that this host may stay out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """Register these targets again, then end as refused."""
-
-    targets: tuple[Target, ...]
-    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +40,18 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
-    """Register these targets, then go on warming."""
+class Deregister:
+    """Deregister these targets. `claim` is what the guard went by."""
 
     targets: tuple[Target, ...]
+    claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """Go on to this phase."""
+class Register:
+    """Register these targets."""
 
-    phase: Phase
+    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +66,88 @@ class Wait:
     wake: float | None = None
 
 
+# Steps of the record alone: nothing outside is asked.
+
+
+@dataclass(frozen=True, slots=True)
+class MakeClaim:
+    """The host may leave: put the intent on disk.
+
+    Args:
+        targets: what it will deregister.
+        spare: those of its targets that are not in use.
+        nodes: the addresses that check it.
+        deadline: of the drain that now begins, seconds since the epoch.
+        note: for people: what ends the drain, and a refusal that it passes over.
+    """
+
+    targets: tuple[Target, ...]
+    spare: tuple[Target, ...]
+    nodes: tuple[str, ...]
+    claim: Claim
+    ending: Ending
+    deadline: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Nothing is registered, and no proof of an earlier drain holds: wait for the proof.
+
+    Args:
+        accepted_at: the latest moment at which AWS can have accepted the deregistration, seconds since the epoch.
+        nodes: the addresses that had checked this host.
+        note: for people: what ends the drain.
+    """
+
+    accepted_at: float
+    nodes: tuple[str, ...]
+    ending: Ending
+    deadline: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """No other host left at the same moment: this one may stay out."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoBack:
+    """This host is needed: register what the drain deregistered."""
+
+    failure: Failure
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Back in service, and the caller still wants to wait: ask the guard again, until this deadline."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The app passes: register, and be healthy by this deadline (seconds since the epoch)."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The operation has until this moment (seconds since the epoch)."""
+
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """These groups (ARNs) do not exist any more: the membership goes on without them."""
+
+    groups: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """The operation is over."""
@@ -99,4 +157,141 @@ class End:
     failure: Failure | None = None
 
 
-Action = Discover | Look | Probe | Sample | Rely | Deregister | Confirm | Return | Register | Move | Wait | End
+Action = (
+    Discover
+    | Refresh
+    | Look
+    | Sense
+    | Probe
+    | Deregister
+    | Register
+    | Wait
+    | MakeClaim
+    | Resume
+    | Confirm
+    | GoBack
+    | Retry
+    | Join
+    | Extend
+    | Drop
+    | End
+)
+
+# Asked by callers, and by the daemon's start.
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start an operation. A drain supersedes a rejoin that is under way."""
+
+    id: str
+    request: Request
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A second caller asks for the verb that is under way: the operation does what the stricter of the two wants."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the operation under way where it is."""
+
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """This target is no part of the membership any more."""
+
+    target: TargetKey
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """The daemon has read the record.
+
+    Args:
+        boot_id: of this boot of the host; empty where it is not known.
+        deadline: of a rejoin that an earlier boot did not finish, seconds since the epoch.
+    """
+
+    boot_id: str
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """The instance metadata service has said who this host is.
+
+    Args:
+        instance_id: of this instance.
+        addresses: this instance's.
+        asked_here: the ID of the operation that was asked of this very daemon; empty where there is none.
+    """
+
+    instance_id: str
+    addresses: tuple[str, ...]
+    asked_here: str = ""
+
+
+Asked = Begin | Attach | Cancel | Forget | Boot | Identify
+
+# What comes of an action.
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing more than that it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a discovery found.
+
+    Args:
+        membership: which targets are this host.
+        seen: every target of the groups that were asked.
+        terminating: Auto Scaling is about to terminate this instance.
+    """
+
+    membership: Membership
+    seen: Observation
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The membership with the groups' settings of now, without the groups that are gone (ARNs)."""
+
+    membership: Membership
+    gone: frozenset[str]
+    terminating: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What AWS said."""
+
+    seen: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the app answered. The next probe is due at `again_at`, seconds since the epoch."""
+
+    results: tuple[ProbeResult, ...]
+    again_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """AWS refuses to register, for a reason that may pass: an address, perhaps, that still drains."""
+
+    error: AgentError
+
+
+Result = Done | Found | Refreshed | Seen | Probed | NotTaken

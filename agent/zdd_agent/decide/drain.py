@@ -2,208 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from zdd_agent.decide import drain_end
-from zdd_agent.decide.actions import Action, Confirm, Deregister, Discover, End, Look, Move, Return, Sample, Wait
-from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence
-from zdd_agent.decide.guard import (
-    CLAIM_SECONDS,
-    SETTLE_SECONDS,
-    YIELD_SECONDS,
-    Shortage,
-    healthy_others,
-    leaving,
-    race,
-    shortages,
+from zdd_agent.decide import drain_end, earlier_drain, guard
+from zdd_agent.decide.actions import (
+    Action,
+    Confirm,
+    Deregister,
+    Discover,
+    Drop,
+    End,
+    GoBack,
+    Look,
+    MakeClaim,
+    Register,
+    Retry,
+    Sense,
+    Wait,
 )
-from zdd_agent.decide.timing import first_change
+from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
+from zdd_agent.decide.population import healthy_others, not_in_use, pending, registered
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, drain_timeout, first_change, longest_floor
 from zdd_agent.errors import Kind
-from zdd_agent.model.aws import BalancerKind, Floor, Membership, State, Target
+from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Check, Failure, Observation, Operation, Outcome, Phase, Record
+from zdd_agent.model.operation import Check, Failure, Observation, Outcome
+from zdd_agent.model.record import (
+    Claim,
+    Claiming,
+    Confirming,
+    Draining,
+    Ending,
+    GoingBack,
+    Guarding,
+    Record,
+    Underway,
+)
+from zdd_agent.model.service import Rules
 
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The settings of a drain.
-
-    Args:
-        healthy: how many other targets of each group must stay healthy.
-        until: what ends a drain, unless the caller says otherwise.
-        floor_seconds: for how long new work may come after the deregistration, by the kind of balancer.
-        adaptive: go by the nodes' own silence instead, where it tells enough.
-        quiet_seconds: how long without a new connection or a byte counts as quiet.
-    """
-
-    healthy: Floor
-    until: Until
-    floor_seconds: Mapping[BalancerKind, float]
-    adaptive: bool
-    quiet_seconds: float
+# Seconds for which a look at AWS is fresh enough to end a drain on: others may have registered the host since.
+_FRESH_SECONDS = 2.0
 
 
 def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Action:
     """The next action of the drain in `record`.
 
     Args:
-        record: what is on disk; its operation is a drain under way.
-        evidence: what is known besides.
+        record: what is on disk, with a drain under way.
+        evidence: what else is known.
         now: seconds since the epoch.
         rules: the settings.
     """
+    one, state, seen = record.underway, record.state, evidence.seen
+    assert one is not None  # noqa: S101  the runner's promise, and what mypy needs
+    # Another host may count on this one to go back: a cancel comes after that, seconds later.
+    if one.cancelled_by is not None and not isinstance(state, Confirming | GoingBack):
+        return cancelled(record)
+    if seen is not None and (gone := seen.missing_groups & {g.arn for g in record.membership.groups}):
+        return Drop(gone)
+    match state:
+        case Guarding():
+            return _guarding(record, state, one, evidence, now, rules)
+        case Claiming():
+            return _claiming(record, one, evidence, rules, now)
+        case Confirming():
+            return _confirming(record, state, one, evidence, now, rules)
+        case Draining():
+            return _draining(record, state, one, evidence, now, rules)
+        case GoingBack():
+            return _going_back(state, one, evidence, now, rules)
+        case _:
+            raise TypeError(f"no drain is under way in {type(state).__name__}")
+
+
+def cancelled(record: Record) -> End:
+    """The end of an operation that somebody cancelled."""
     operation = record.operation
-    membership = record.membership or Membership()
-    seen = evidence.seen
-    assert operation is not None  # noqa: S101  the runner's promise, and what mypy needs
-    if operation.phase is Phase.GUARDING:
-        return _guarding(record, operation, membership, evidence, now, rules)
-    if seen is None:
-        return _second_look(operation, evidence, now)
-    if operation.phase is Phase.DEREGISTERING:
-        return _deregistering(operation, membership, seen, rules.healthy)
-    if not operation.confirmed:
-        return _confirming(operation, membership, seen, now, rules.healthy)
-    return _draining(operation, membership, evidence, seen, now, rules)
+    assert operation is not None  # noqa: S101  the caller's promise, and what mypy needs
+    message = f"{operation.verb} cancelled by uid {operation.cancelled_by} at {operation.phase}"
+    hint = "run `zdd-agent status` to see where the host stands"
+    return End(Outcome.CANCELLED, message, Failure(Kind.CANCELLED.wire, message, hint))
 
 
-def _guarding(
-    record: Record, operation: Operation, membership: Membership, evidence: Evidence, now: float, rules: Rules
-) -> Action:
-    seen = evidence.seen
+def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+    seen, membership = evidence.seen, record.membership
     if seen is None:
         return Discover()
     if not membership.targets:
-        return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
-    if not pending(membership, seen) or (record.settled and not registered(membership, seen)):
-        return End(Outcome.SUCCEEDED, "already drained")
-    if operation.until is None:
-        return drain_end.rely(operation.request.until or rules.until, membership, evidence.senses, now)
-    if operation.relied_at is not None and operation.relied_at - seen.seen_at > CLAIM_SECONDS:
+        return _nothing(evidence, seen, now)
+    if not registered(membership, seen):
+        return earlier_drain.taken_up(record, state, one, evidence, now, rules)
+    failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
+    give_up = one.started_at + one.request.wait
+    if failure is not None and now < give_up:
+        due = min(seen.look_again_at, give_up)
+        return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
+    if failure is not None and not one.request.stopping:
+        return End(Outcome.REFUSED, "", failure)
+    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now)
+    if not isinstance(ending, Ending):
+        return ending
+    if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # the sensor took its time: the guard must not go by what was true before
-    refused = refusal(membership, seen, rules.healthy, operation.request.force)
-    if refused is None:
-        return Move(Phase.DEREGISTERING)
-    give_up = min(operation.started_at + operation.request.wait, operation.deadline)
-    if now >= give_up:
-        return End(Outcome.REFUSED, "", refused)
-    if now < seen.look_again_at:
-        return Wait(min(seen.look_again_at, give_up), f"waiting to be let go: {refused.message}")
-    return Look()
+    return _claim(membership, seen, evidence, ending, now, rules, failure)
 
 
-def _second_look(operation: Operation, evidence: Evidence, now: float) -> Action:
-    if operation.phase is Phase.DRAINING and not operation.confirmed and operation.accepted_at is not None:
-        settled = operation.accepted_at + SETTLE_SECONDS
-        if now < settled:
-            note = "deregistered; looking again whether other hosts left at the same moment"
-            return _wait(settled, note, operation, evidence, now)
-    return Look()
+def _claim(
+    membership: Membership,
+    seen: Observation,
+    evidence: Evidence,
+    ending: Ending,
+    now: float,
+    rules: Rules,
+    passed_over: Failure | None = None,
+) -> MakeClaim:
+    note = drain_end.announced(ending)
+    if passed_over is not None:
+        note = f"drains although the guard refuses, since this stop cannot be prevented: {passed_over.message}; {note}"
+    return MakeClaim(
+        targets=registered(membership, seen),
+        spare=not_in_use(membership, seen),
+        nodes=drain_end.nodes(evidence.senses),
+        claim=Claim(healthy_others(membership, seen), seen.seen_at),
+        ending=ending,
+        deadline=now + drain_timeout(membership, rules.floor_seconds),
+        note=note,
+    )
 
 
-def _confirming(operation: Operation, membership: Membership, seen: Observation, now: float, floor: Floor) -> Action:
-    found = race(operation, membership, seen, floor)
-    if Check.MIN_HEALTHY in operation.request.force or not found.short:
-        return Confirm()
-    if found.gives_way:
-        return Return(membership.targets, _refusal(found.short, "other hosts left at the same moment"))
-    again = (operation.accepted_at or now) + YIELD_SECONDS
-    return Wait(again, "waiting for a host that left at the same moment to go back") if now < again else Look()
+def _nothing(evidence: Evidence, seen: Observation, now: float) -> Action:
+    """No target group holds this host, says AWS: believed once a look after the API's lag says so too."""
+    since = seen.seen_at if evidence.nothing_since is None else evidence.nothing_since
+    sure = since + API_LAG_SECONDS
+    if seen.seen_at >= sure:
+        return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
+    return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
 
 
-def _deregistering(operation: Operation, membership: Membership, seen: Observation, floor: Floor) -> Action:
-    # Guarded again: after a restart, or a registration behind our back, the look that let this host go is too old.
-    refused = refusal(membership, seen, floor, operation.request.force)
-    if refused is not None:
-        return Return(membership.targets, refused)
-    return Deregister(registered(membership, seen), healthy_others(membership, seen), seen.seen_at)
+def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
+    seen, membership = evidence.seen, record.membership
+    if seen is None:
+        return Look()
+    # Guarded again: after a restart, or a registration by others, the look that allowed this host to leave is too old.
+    failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
+    if failure is not None and not one.request.stopping:
+        return GoBack(failure, _back_by(membership, now))
+    return Deregister(registered(membership, seen), Claim(healthy_others(membership, seen), seen.seen_at))
 
 
-def _draining(
-    operation: Operation, membership: Membership, evidence: Evidence, seen: Observation, now: float, rules: Rules
+def _confirming(
+    record: Record, state: Confirming, one: Underway, evidence: Evidence, now: float, rules: Rules
 ) -> Action:
+    seen, membership, left = evidence.seen, record.membership, state.left
+    settled = left.accepted_at + guard.SETTLE_SECONDS
+    if seen is None:
+        note = "deregistered; looking again whether other hosts left at the same moment"
+        return _wait(settled, note, state.ending, evidence, now) if now < settled else Look()
+    found = guard.race(state.claim, left, membership, seen, rules.min_healthy)
+    if found.short and not one.request.stopping and Check.MIN_HEALTHY not in one.request.force:
+        if found.gives_way:
+            failure = guard.refused(found.short, "other hosts left at the same moment")
+            return GoBack(failure, _back_by(membership, now))
+        again = left.accepted_at + guard.YIELD_SECONDS
+        note = "waiting for a host that left at the same moment to go back"
+        return Wait(again, note) if now < again else Look()
+    # Where work can come for a shorter time than the API may lag, the drain itself is over before that.
+    sure = max(settled, left.accepted_at + min(API_LAG_SECONDS, longest_floor(membership, rules.floor_seconds)))
+    if seen.seen_at >= sure:
+        return Confirm()
+    return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Look()
+
+
+def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+    seen, membership = evidence.seen, record.membership
+    if seen is None:
+        return Look()
     left = pending(membership, seen)
-    floor = drain_end.floor_of(operation, membership, evidence.senses, rules)
-    if not left and now >= floor:
-        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - operation.started_at:.0f} s")
     back = registered(membership, seen)
-    states = "; ".join(str(seen.of(target) or target) for target in left)
+    if back and evidence.agreed(lambda look: bool(registered(membership, look))):
+        return _claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
+    floor = drain_end.floor_of(state, membership, evidence.senses, rules)
+    finding = drain_end.judge(state, membership, evidence.senses, now, rules, told=not back)
+    held = drain_end.blocking(state, evidence.senses, now)
+    proved = finding is not None and finding.proved
+    if proved or (not left and now >= floor and not held):
+        if now - evidence.looked_at > _FRESH_SECONDS:
+            return Look()
+        if finding is not None and finding.proved:
+            return End(Outcome.SUCCEEDED, drain_end.verdict(state, membership, left, finding, now))
+        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s")
+    states = "; ".join(str(seen.of(target) or target) for target in left) or held
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
-    finding = drain_end.judge(operation, membership, evidence.senses, now, rules, told=not back)
-    if finding is not None and finding.proved:
-        return End(Outcome.SUCCEEDED, drain_end.verdict(operation, membership, left, finding, now))
-    if now >= operation.deadline:
-        hung = drain_end.hung(operation, evidence.senses, now)
-        return End(
-            Outcome.TIMED_OUT,
-            "",
-            Failure(
-                Kind.TIMED_OUT.wire,
-                f"cannot finish the drain in {operation.deadline - operation.started_at:.0f} s: {states}{hung}",
-                "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back",
-            ),
-        )
+    if now >= one.deadline:
+        return _timed_out(one, f"{states}{drain_end.hung(state, evidence.senses, now)}")
     if not left:
-        return _wait(min(floor, operation.deadline), states, operation, evidence, now)
-    # A target that reads as registered was registered again behind our back, or the API lags: no delay to wait for.
-    possible = 0.0
-    if not back and operation.accepted_at is not None:
-        possible = first_change(membership, left, operation.accepted_at)
+        return _wait(one.deadline if now >= floor else min(floor, one.deadline), states, state.ending, evidence, now)
+    # A target that reads as registered was registered again by others, or the API lags: there is no delay to wait for.
+    possible = 0.0 if back else first_change(membership, left, state.left.accepted_at)
     due = max(seen.look_again_at, possible)
     if now < due:
-        note = finding.said if finding is not None else f"{states}{operation.doubt}"
-        return _wait(min(due, operation.deadline), note, operation, evidence, now)
-    return Move(Phase.DEREGISTERING) if back else Look()
+        note = finding.said if finding is not None else f"{states}{state.ending.doubt}"
+        return _wait(min(due, one.deadline), note, state.ending, evidence, now)
+    return Look()
 
 
-def _wait(until: float, note: str, operation: Operation, evidence: Evidence, now: float) -> Action:
+def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+    give_up = one.started_at + one.request.wait
+    if evidence.returned:
+        if now < give_up and one.cancelled_by is None:
+            return Retry(give_up + DISCOVERY_SECONDS)
+        return End(Outcome.REFUSED, "", state.failure)
+    if evidence.refused is not None:
+        error, at = evidence.refused
+        if now >= one.deadline:
+            return _timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
+        again = min(at + rules.poll_seconds, one.deadline)
+        if now < again:
+            return Wait(again, f"cannot go back yet, retrying: {error.message}")
+    return Register(state.left.targets)
+
+
+def _timed_out(one: Underway, pending_work: str) -> End:
+    message = f"cannot finish the drain in {one.deadline - one.started_at:.0f} s: {pending_work}"
+    hint = "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back"
+    return End(Outcome.TIMED_OUT, "", Failure(Kind.TIMED_OUT.wire, message, hint))
+
+
+def _back_by(membership: Membership, now: float) -> float:
+    """When a host that goes back gives up: AWS may refuse an address until it has drained."""
+    delay = max((group.deregistration_delay for group in membership.groups), default=0.0)
+    return now + delay + MARGIN_SECONDS
+
+
+def _wait(until: float, note: str, ending: Ending, evidence: Evidence, now: float) -> Action:
     """Wait; and where the kernel is relied on, look at the connections four times a second meanwhile."""
-    if operation.until in (None, Until.UNUSED) or evidence.senses.blind:
+    if ending.until is Until.UNUSED or evidence.senses.blind:
         return Wait(until, note)
     next_sample = evidence.senses.sampled_at + SAMPLE_SECONDS
-    return Sample() if now >= next_sample else Wait(until, note, min(until, next_sample))
-
-
-def refusal(membership: Membership, seen: Observation, floor: Floor, force: tuple[Check, ...]) -> Failure | None:
-    """Why the guard keeps this host in; None when it may leave."""
-    short = () if Check.MIN_HEALTHY in force else shortages(leaving(membership, seen), seen, floor)
-    return _refusal(short, "this host is needed") if short else None
-
-
-def _refusal(short: tuple[Shortage, ...], why: str) -> Failure:
-    return Failure(
-        Kind.REFUSED.wire,
-        f"cannot drain: {why}: {'; '.join(map(str, short))}",
-        "retry later or with --wait SECONDS, lower `min_healthy`, or skip this check with --force min-healthy",
-        ", ".join(s.group.name for s in short),
-    )
-
-
-def pending(membership: Membership, seen: Observation) -> tuple[Target, ...]:
-    """The targets that a load balancer may still send work, or that still finish some."""
-    return tuple(t for t in membership.targets if not _gone(t, seen))
-
-
-def registered(membership: Membership, seen: Observation) -> tuple[Target, ...]:
-    """The targets that a deregistration would change, those on no listener included: they may get one."""
-    return tuple(
-        t
-        for t in pending(membership, seen)
-        if (health := seen.of(t)) is not None and health.state is not State.DRAINING
-    )
-
-
-def _gone(target: Target, seen: Observation) -> bool:
-    health = seen.of(target)
-    if target.group in seen.missing_groups or health is None:
-        return True
-    return health.state is State.UNUSED and health.reason in ("", "Target.NotRegistered")
+    return Sense() if now >= next_sample else Wait(until, note, min(until, next_sample))
 
 
 def _count(membership: Membership) -> str:
     groups = {t.group for t in membership.targets}
-    targets = len(membership.targets)
-    return (
-        f"{targets} target{'s' if targets != 1 else ''} of {len(groups)} target group{'s' if len(groups) != 1 else ''}"
-    )
+    return f"{_plural(len(membership.targets), 'target')} of {_plural(len(groups), 'target group')}"
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"

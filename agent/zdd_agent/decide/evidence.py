@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from zdd_agent.decide.actions import (
+    Action,
+    Deregister,
+    Done,
+    Found,
+    NotTaken,
+    Probed,
+    Refreshed,
+    Register,
+    Result,
+    Retry,
+    Seen,
+)
 from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Node, Watch
 from zdd_agent.errors import AgentError
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Sample
-from zdd_agent.model.operation import Observation, Tally
+from zdd_agent.model.operation import Observation, ProbeResult, Tally
 
+# Seconds by which an answer of AWS's API may lag behind what it has accepted. No figure is documented; two looks that
+# must agree are at least this far apart.
+API_LAG_SECONDS = 10.0
+# Looks that are kept: enough for three that agree, and for two that are API_LAG_SECONDS apart.
+_KEPT_LOOKS = 8
 # Seconds between two samples: what is shorter is still seen, since the kernel tells of each connection that ended.
 SAMPLE_SECONDS = 0.25
 
@@ -44,25 +62,104 @@ class Senses:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensed:
+    """The result of a look at the kernel."""
+
+    senses: Senses
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Gone after a restart, and asked for anew.
 
     Args:
-        seen: what AWS said last since the last change of ours.
-        earlier: the looks before that, the latest first.
+        looks: what AWS said since the last change of ours, the latest first.
+        looked_at: when the last of them was complete, seconds.
+        nothing_since: when a discovery first found that no target group holds this host, seconds; None while one does.
+        refreshed: the groups' settings have been read in this operation.
+        terminating: Auto Scaling is about to terminate this instance.
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
-        refused: why AWS would not register, for a reason that may pass.
+        returned: what a drain that goes back deregistered is registered again.
+        refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
         senses: what the kernel told; our own changes do not end it.
     """
 
-    seen: Observation | None = None
-    earlier: tuple[Observation, ...] = ()
+    looks: tuple[Observation, ...] = ()
+    looked_at: float = float("-inf")
+    nothing_since: float | None = None
+    refreshed: bool = False
+    terminating: bool = False
     tallies: tuple[Tally, ...] = ()
     probe_again_at: float = 0.0
-    refused: AgentError | None = None
+    returned: bool = False
+    refused: tuple[AgentError, float] | None = None
     senses: Senses = Senses()
 
-    def outdated(self) -> Evidence:
+    @property
+    def seen(self) -> Observation | None:
+        """The last look; None when there was none since the last change of ours."""
+        return self.looks[0] if self.looks else None
+
+    def agreed(self, holds: Callable[[Observation], bool]) -> bool:
+        """Whether looks that are at least as far apart as the API may lag, and all between them, show this.
+
+        One look can be stale: AWS does not say how far its answers lag.
+        """
+        for look in self.looks:
+            if not holds(look):
+                return False
+            if self.looks[0].seen_at - look.seen_at >= API_LAG_SECONDS:
+                return True
+        return False
+
+    def after(self, action: Action, result: Result | Sensed, now: float) -> Evidence:
+        """What is known once this is done.
+
+        Args:
+            action: what was done.
+            result: what came of it.
+            now: seconds since the epoch.
+        """
+        match result:
+            case Found(membership, seen, terminating):
+                since = None if membership.targets else self.nothing_since or now
+                told = replace(self._looked(seen, now), refreshed=True, terminating=terminating)
+                return replace(told, nothing_since=since)
+            case Refreshed(_, _, terminating):
+                return replace(self, refreshed=True, terminating=terminating)
+            case Seen(seen):
+                return self._looked(seen, now)
+            case Probed(results, again_at):
+                return self._probed(results, again_at)
+            case Sensed(senses):
+                return replace(self, senses=senses)
+            case NotTaken(error):
+                return replace(self._outdated(), refused=(error, now))
+            case Done():
+                return self._done(action)
+
+    def _done(self, action: Action) -> Evidence:
+        match action:
+            case Deregister():
+                return self._outdated()
+            case Register():
+                return replace(self._outdated(), returned=True)
+            case Retry():
+                return Evidence(senses=self.senses)
+            case _:
+                return self
+
+    def _outdated(self) -> Evidence:
         """After a change of ours: what AWS said before counts no more."""
-        return Evidence(senses=self.senses)
+        return Evidence(senses=self.senses, refreshed=self.refreshed, terminating=self.terminating)
+
+    def _looked(self, seen: Observation, now: float) -> Evidence:
+        return replace(self, looks=(seen, *self.looks)[:_KEPT_LOOKS], looked_at=now)
+
+    def _probed(self, results: tuple[ProbeResult, ...], again_at: float) -> Evidence:
+        passes = {t.target: t.passes for t in self.tallies}
+        new = {r.target: Tally(r.target, passes.get(r.target, 0) + 1 if r.passed else 0, r.said) for r in results}
+        tallies = (*(t for t in self.tallies if t.target not in new), *new.values())
+        looks = (replace(self.looks[0], probes=results), *self.looks[1:]) if self.looks else ()
+        return replace(self, tallies=tallies, probe_again_at=again_at, looks=looks)

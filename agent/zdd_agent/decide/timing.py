@@ -18,17 +18,19 @@ FIRST_CHECK_SECONDS = {
 MARGIN_SECONDS = 60.0
 # Seconds that finding the membership may take before the derived timeout is known.
 DISCOVERY_SECONDS = 120.0
+# Seconds that the app may take to start: a rejoin begins when its process was started, and large apps take minutes.
+START_SECONDS = 300.0
 # Seconds after the deregistration delay before the first poll: the API's clock and ours differ a little.
-SETTLE_SECONDS = 1.0
+_CLOCK_SECONDS = 1.0
 
 
 def longest_floor(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
-    """Seconds behind a deregistration in which new work may come; none for groups that are on no load balancer."""
+    """Seconds after a deregistration in which new work may come; none for groups that are on no load balancer."""
     return max((floor_seconds[g.kind] for g in membership.groups if g.balancers), default=0.0)
 
 
 def drain_timeout(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
-    """Seconds after which a drain should have ended: the longest deregistration delay, or floor, and a margin."""
+    """Seconds from the deregistration after which a drain should have ended: the longest delay, or floor; a margin."""
     delay = max((g.deregistration_delay for g in membership.groups), default=0.0)
     return max(delay, longest_floor(membership, floor_seconds)) + MARGIN_SECONDS
 
@@ -38,8 +40,14 @@ def until_checked(membership: Membership) -> float:
     return max(FIRST_CHECK_SECONDS[g.kind] + g.health_check.interval for g in membership.groups)
 
 
+def start_timeout(membership: Membership) -> float:
+    """Seconds in which the app should pass as many probes as its group's health check asks for."""
+    checks = (g.health_check for g in membership.groups)
+    return START_SECONDS + max((check.timeout * check.healthy_threshold for check in checks), default=0.0)
+
+
 def rejoin_timeout(membership: Membership) -> float:
-    """Seconds after which a rejoin should have ended: the app's start, the lag, the checks, and a margin."""
+    """Seconds from the registration after which every target should be healthy: the lag, the checks, and a margin."""
     return max((_until_healthy(g) for g in membership.groups), default=0.0) + MARGIN_SECONDS
 
 
@@ -55,4 +63,4 @@ def first_change(membership: Membership, pending: tuple[Target, ...], accepted_a
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-target-group-attributes.html
     """
     shortest = min(membership.group(target.group).deregistration_delay for target in pending)
-    return accepted_at + shortest + SETTLE_SECONDS
+    return accepted_at + shortest + _CLOCK_SECONDS

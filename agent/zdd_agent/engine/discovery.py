@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth, plain_address
@@ -14,7 +14,7 @@ SCAN_LIMIT = 25
 
 
 def find(
-    aws: LoadBalancing, identity: Identity, names: Sequence[str]
+    aws: LoadBalancing, identity: Identity, names: Sequence[str], known: Collection[str] = ()
 ) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
     """This host's membership, the groups that were asked, and the health of all their targets.
 
@@ -27,23 +27,31 @@ def find(
         aws: Elastic Load Balancing.
         identity: who this host is.
         names: `target_groups` of the settings; empty to search the VPC.
+        known: names and ARNs of groups that this host was in: of these it is no mistake when one is gone.
 
     Raises:
-        AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist; its `value` is the missing names.
-            CONFIGURATION when the VPC has more than SCAN_LIMIT groups and none is named.
+        AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist and never was known. CONFIGURATION when
+            the VPC has more than SCAN_LIMIT groups and none is named.
     """
-    groups = _named(aws, names) if names else _in_vpc(aws, identity)
+    groups = _named(aws, names, known) if names else _in_vpc(aws, identity)
     mine: list[Target] = []
     population: list[TargetHealth] = []
     holding: list[TargetGroup] = []
+    there: list[TargetGroup] = []
     for group in groups:
-        health = aws.health(group.arn)
-        targets = own_targets(identity, group, health)
-        if targets:
-            holding.append(aws.with_attributes(group))
-            mine.extend(targets)
-            population.extend(health)
-    return Membership(tuple(holding), tuple(mine)), tuple(groups), tuple(population)
+        try:
+            health = aws.health(group.arn)
+            targets = own_targets(identity, group, health)
+            if targets:
+                holding.append(aws.with_attributes(group))
+                mine.extend(targets)
+                population.extend(health)
+        except AgentError as error:
+            if error.kind is not Kind.TARGET_GROUP_NOT_FOUND:
+                raise
+            continue  # deleted since it was listed: it holds nobody
+        there.append(group)
+    return Membership(tuple(holding), tuple(mine)), tuple(there), tuple(population)
 
 
 def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:
@@ -69,14 +77,14 @@ def _zone(identity: Identity, group: TargetGroup) -> str | None:
     return "all" if group.target_type == "ip" and group.vpc_id != identity.vpc_id else None
 
 
-def _named(aws: LoadBalancing, names: Sequence[str]) -> tuple[TargetGroup, ...]:
+def _named(aws: LoadBalancing, names: Sequence[str], known: Collection[str]) -> tuple[TargetGroup, ...]:
     groups, missing = aws.named_groups(names)
-    if missing:
+    if strange := [name for name in missing if name not in known]:
         raise AgentError(
             Kind.TARGET_GROUP_NOT_FOUND,
-            f"cannot find target group {', '.join(missing)}",
-            hint="check `target_groups` in the settings",
-            value=", ".join(missing),
+            f"cannot find target group {', '.join(strange)}",
+            hint="take it out of `target_groups` in the settings, or write its name right, then restart zdd-agent",
+            value=", ".join(strange),
         )
     return groups
 

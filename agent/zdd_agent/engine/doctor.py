@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from zdd_agent.decide import drain
+from zdd_agent.decide import guard
+from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.engine.observer import Observer
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Floor, Identity, Membership, Target, TargetGroup
+from zdd_agent.model.aws import Identity, Membership, MinHealthy, Target, TargetGroup
 from zdd_agent.model.operation import Observation, Verb
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober
 
@@ -55,7 +56,7 @@ class Doctor:
         metadata: Metadata,
         prober: Prober,
         clock: Clock,
-        floor: Floor,
+        min_healthy: MinHealthy,
         local: Sequence[tuple[str, Check]],
     ) -> None:
         self._observer = observer
@@ -63,7 +64,7 @@ class Doctor:
         self._metadata = metadata
         self._prober = prober
         self._clock = clock
-        self._floor = floor
+        self._min_healthy = min_healthy
         self._local = tuple(local)
 
     def examine(self) -> tuple[Finding, ...]:
@@ -79,7 +80,8 @@ class Doctor:
         found: list[tuple[Membership, Observation]] = []
 
         def groups() -> str:
-            found.append(self._observer.discover(Verb.REJOIN, None, self._clock.now(), 0.0))
+            by = self._clock.now() + DISCOVERY_SECONDS
+            found.append(self._observer.discover(Verb.REJOIN, Membership(), (), 0.0, by))
             return self._groups(found[0][0])
 
         yield _found("target groups", groups)
@@ -94,7 +96,7 @@ class Doctor:
             result = self._prober.check(membership.group(target.group), target)
             hint = "" if result.passed else "start the app, or fix the group's health check"
             yield Finding(f"app for {target}", result.passed, result.said, hint)
-        refused = drain.refusal(membership, seen, self._floor, ())
+        refused = guard.refusal(membership, seen, self._min_healthy)
         yield Finding(
             "guard",
             refused is None,

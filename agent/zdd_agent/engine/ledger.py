@@ -1,4 +1,4 @@
-"""The record on disk, the operation in it, and what is said of it. Safe to use from any thread."""
+"""The record of one service on disk, the operation in it, and what is said of it. Safe to use from any thread."""
 
 from __future__ import annotations
 
@@ -7,15 +7,33 @@ import secrets
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from zdd_agent.decide import timing
-from zdd_agent.decide.actions import End
+from zdd_agent.decide import asked
+from zdd_agent.decide.actions import (
+    Action,
+    Asked,
+    Attach,
+    Begin,
+    Boot,
+    Cancel,
+    Discover,
+    Done,
+    End,
+    Forget,
+    Found,
+    Identify,
+    Result,
+)
+from zdd_agent.decide.apply import apply
+from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.engine.events import EventId, fields
-from zdd_agent.engine.progress import Journal
+from zdd_agent.engine.progress import EventLog
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Target
-from zdd_agent.model.operation import FIRST_PHASE, LAST_PHASE, Event, Operation, Outcome, Record, Request, Verb
+from zdd_agent.model.aws import Identity, Target
+from zdd_agent.model.operation import Event, Operation, Outcome, Request, Verb
+from zdd_agent.model.record import PHASES, Probing, Record
+from zdd_agent.model.service import HOST, Timeouts
 from zdd_agent.ports import Clock, Store
 
 # Ended operations kept in memory: whoever waits for one learns its end even when the next has begun.
@@ -24,46 +42,50 @@ _KEPT = 16
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Spans from the settings, in seconds; None for what the target groups say."""
-
-    drain: float | None
-    rejoin: float | None
-
-    def of(self, request: Request) -> float | None:
-        """What the caller gave, or the settings."""
-        return request.timeout or (self.drain if request.verb is Verb.DRAIN else self.rejoin)
-
-
 class Ledger:
-    """One operation at a time, on disk before anything acts on it."""
+    """One operation at a time, on disk before anything acts on it.
 
-    def __init__(self, store: Store, clock: Clock, timeouts: Timeouts) -> None:
+    Args:
+        store: where the record is kept.
+        clock: the time.
+        timeouts: of the settings.
+        boot_id: of this boot of the host; empty where it is not known.
+        name: of the service.
+    """
+
+    def __init__(self, store: Store, clock: Clock, timeouts: Timeouts, boot_id: str = "", name: str = HOST) -> None:
         self._store = store
         self._clock = clock
         self._timeouts = timeouts
+        self.name = name
         self._lock = threading.RLock()
-        self._record = _not_of_the_future(store.read(), clock.now())
         self._ended: deque[Operation] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[Verb, Outcome]] = Counter()
-        self._journal = Journal(first_seq=int(clock.now() * 1000))
+        self._log = EventLog(first_seq=int(clock.now() * 1000))
         self._closed = False
+        self._asked_here = ""
         self.wake = threading.Event()
+        read = store.read()
+        # A boot ID is random: the same one means the same boot of the same instance, and nobody need be asked.
+        self.identified = bool(read.owner.instance_id and boot_id and read.owner.boot_id == boot_id)
+        now = clock.now()
+        self._record = apply(read, Boot(boot_id, now + DISCOVERY_SECONDS), Done(), now)
+        if self._record.last is not read.last and self._record.last is not None:
+            log.warning("%s", self._record.last.message)
 
     # What callers ask for
 
     def begin(self, request: Request) -> Operation:
-        """Start an operation, or join the one of the same verb that is under way.
+        """Start an operation, or join the one of the same verb that is under way. A drain supersedes a rejoin.
 
         Raises:
-            AgentError: BUSY when the other verb is under way, STORE when it cannot be put on disk.
+            AgentError: BUSY for a rejoin while a drain is under way, STORE when it cannot be put on disk.
         """
         with self._lock:
             current = self.running()
-            if current is not None:
-                if current.verb is request.verb:
-                    return current
+            if current is not None and current.verb is request.verb:
+                return self._join(request, current)
+            if current is not None and request.verb is Verb.REJOIN:
                 raise AgentError(
                     Kind.BUSY,
                     f"cannot {request.verb}: a {current.verb} is under way ({current.phase})",
@@ -71,14 +93,12 @@ class Ledger:
                     value=current.id,
                 )
             now = self._clock.now()
-            operation = Operation(
-                id=secrets.token_hex(6),
-                request=request,
-                phase=FIRST_PHASE[request.verb],
-                started_at=now,
-                deadline=now + (self._timeouts.of(request) or timing.DISCOVERY_SECONDS),
-            )
-            self._write(replace(self._record, operation=operation))
+            timeout = self._timeouts.of(request)
+            deadline = now + (DISCOVERY_SECONDS + request.wait if timeout is None else timeout)
+            begin = Begin(secrets.token_hex(6), replace(request, timeout=timeout), deadline)
+            self._change(begin)
+            self._asked_here = begin.id
+            operation = self._underway()
         log.info(
             "%s %s started by uid %d: %r",
             request.verb,
@@ -87,9 +107,7 @@ class Ledger:
             request.reason,
             extra=fields(EventId.STARTED, operation),
         )
-        if request.force:
-            checks = ", ".join(request.force)
-            log.warning("%s %s skips %s: forced by uid %d", request.verb, operation.id, checks, request.uid)
+        _log_forced(operation, request)
         self.say(f"{request.verb} started")
         self.wake.set()
         return operation
@@ -101,15 +119,46 @@ class Ledger:
             AgentError: NOT_FOUND when none is under way.
         """
         with self._lock:
-            current = self.running()
-            if current is None:
+            if self.running() is None:
                 raise AgentError(Kind.NOT_FOUND, "cannot cancel: no operation is under way")
-            current = replace(current, cancelled_by=uid)
-            self._write(replace(self._record, operation=current))
+            self._change(Cancel(uid))
+            current = self._underway()
         extra = {**fields(EventId.CANCELLED, current), "ZDD_CALLER_UID": uid}
         log.info("%s %s cancelled by uid %d", current.verb, current.id, uid, extra=extra)
         self.wake.set()
         return current
+
+    def forget(self, target_group: str, target_id: str, port: int, uid: int) -> None:
+        """Take a target out of the membership: no rejoin registers it any more.
+
+        Args:
+            target_group: its name or ARN.
+            target_id: an instance ID or an address.
+            port: of the target.
+            uid: who asks.
+
+        Raises:
+            AgentError: NOT_FOUND when the membership has no such target, BUSY while an operation needs it.
+        """
+        with self._lock:
+            known = self._record.membership.find(target_group, target_id, port)
+            if known is None:
+                raise AgentError(
+                    Kind.NOT_FOUND,
+                    f"cannot forget {target_group} {target_id}:{port}: this host has no such target",
+                    hint="`zdd-agent status` lists its targets",
+                )
+            current = self.running()
+            if current is not None and not isinstance(self._record.state, Probing):
+                raise AgentError(
+                    Kind.BUSY,
+                    f"cannot forget {known}: a {current.verb} is under way ({current.phase})",
+                    hint="wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`",
+                    value=current.id,
+                )
+            self._change(Forget(known.key))
+        log.warning("uid %d made this host forget %s", uid, known)
+        self.wake.set()
 
     def record(self) -> Record:
         """What is on disk."""
@@ -118,13 +167,13 @@ class Ledger:
 
     def running(self) -> Operation | None:
         """The operation under way."""
-        operation = self.record().operation
-        return operation if operation is not None and operation.outcome is None else None
+        record = self.record()
+        return None if record.underway is None else record.operation
 
     def operation(self, operation_id: str) -> Operation:
         """The operation of this ID. Raises AgentError NOT_FOUND."""
         with self._lock:
-            known = (self._record.operation, *self._ended)
+            known = (self._record.operation, self._record.last, *self._ended)
         for operation in known:
             if operation is not None and operation.id == operation_id:
                 return operation
@@ -133,7 +182,7 @@ class Ledger:
     def events(self, operation_id: str, after: int, seconds: float) -> tuple[Operation, tuple[Event, ...]]:
         """Long poll: the operation and its events after `after`, at once if there are any or it has ended."""
         self.operation(operation_id)
-        events = self._journal.after(after, seconds, lambda: self.operation(operation_id).outcome is not None)
+        events = self._log.after(after, seconds, lambda: self.operation(operation_id).outcome is not None)
         return self.operation(operation_id), tuple(e for e in events if e.operation == operation_id)
 
     def counts(self) -> Mapping[tuple[Verb, Outcome], int]:
@@ -142,64 +191,59 @@ class Ledger:
 
     @property
     def closed(self) -> bool:
-        """Whether the daemon is on its way out; whoever waits is let go."""
+        """Whether the daemon is stopping; nobody waits any longer."""
         return self._closed
 
     def close(self) -> None:
-        """Let everybody who waits go."""
+        """Let nobody wait any longer: the daemon is stopping."""
         self._closed = True
-        self._journal.close()
+        self._log.close()
         self.wake.set()
 
     # What the loop reports
 
-    def timeout(self, request: Request) -> float | None:
-        """The timeout that was asked for, in seconds; None when it is to be derived."""
-        return self._timeouts.of(request)
+    def identify(self, identity: Identity) -> None:
+        """The metadata service has said who this host is. A record of another instance is set aside.
 
-    def persist(self, record: Record, operation: Operation) -> None:
-        """Put both on disk; a cancellation that came meanwhile is kept. Raises AgentError STORE."""
+        Raises:
+            AgentError: STORE when that cannot be put on disk.
+        """
         with self._lock:
-            current = self._record.operation
-            if current is not None and current.cancelled_by is not None:
-                operation = replace(operation, cancelled_by=current.cancelled_by)
-            self._write(replace(record, operation=operation))
-        if current is None or current.phase is not operation.phase:
-            targets = record.membership.targets if record.membership else ()
-            extra = fields(EventId.PHASE, operation, targets)
-            log.info("%s %s: %s", operation.verb, operation.id, operation.phase, extra=extra)
+            action = Identify(identity.instance_id, identity.addresses, self._asked_here)
+            if not asked.is_ours(self._record, action):
+                owner = self._record.owner.instance_id or "another instance"
+                self._store.set_aside(f"it is the record of {owner}, and this is {identity.instance_id}")
+            self._change(action)
+            self.identified = True
 
-    def end(self, end: End) -> None:
-        """The operation under way is over. A drain leaves the host out, a rejoin brings it back."""
+    def step(self, operation_id: str, action: Action, result: Result) -> bool:
+        """Fold the result of an action into the record, on disk; False when that operation is not under way any more.
+
+        An end counts even when it cannot be put on disk: after a restart the operation goes on from its last state.
+
+        Raises:
+            AgentError: STORE; then nothing of it counts, and the action may be repeated.
+        """
         with self._lock:
-            operation = self.running()
-            if operation is None:
-                return
-            good = end.outcome is Outcome.SUCCEEDED
-            ended = replace(
-                operation,
-                phase=LAST_PHASE[operation.verb] if good else operation.phase,
-                outcome=end.outcome,
-                message=end.message or (end.failure.message if end.failure else ""),
-                failure=end.failure,
-                ended_at=self._clock.now(),
-            )
-            record = replace(self._record, operation=ended)
-            if good:
-                out_since = record.out_since or self._clock.now() if ended.verb is Verb.DRAIN else None
-                record = replace(record, out_since=out_since, settled=ended.verb is Verb.DRAIN)
-            self._record = record
-            self._ended.append(ended)
-            self._counts[ended.verb, end.outcome] += 1
-            try:
-                self._store.write(record)
-            except AgentError as error:
-                # The outcome stands in memory; after a restart the operation goes on from its last phase.
-                log.error("cannot put the outcome on disk: %s", error)  # noqa: TRY400  no defect of ours
-        targets = record.membership.targets if record.membership else ()
-        extra = fields(EventId.ENDED, ended, targets)
-        log.info("%s %s %s: %s", ended.verb, ended.id, end.outcome, ended.message, extra=extra)
-        self._journal.add(ended, ended.message, self._clock.now())
+            one = self._record.underway
+            if one is None or one.id != operation_id:
+                return False
+            before = self._record
+            self._change(action, result)
+            now = self._record
+        phase = PHASES.get(type(now.state))
+        if phase is not None and phase is not PHASES.get(type(before.state)):
+            operation = self._underway()
+            extra = fields(EventId.PHASE, operation, now.membership.targets)
+            log.info("%s %s: %s", operation.verb, operation.id, phase, extra=extra)
+            self.say(phase)
+        return True
+
+    def list(self, found: Found) -> None:
+        """Keep which hosts belong, from a look between operations. Raises AgentError STORE."""
+        with self._lock:
+            if self.running() is None:
+                self._change(Discover(), found)
 
     def changed(self, text: str, targets: tuple[Target, ...]) -> None:
         """AWS was told to change these; said to whoever watches, and logged."""
@@ -211,32 +255,45 @@ class Ledger:
     def say(self, text: str, until: float | None = None) -> None:
         """Tell whoever watches. `until`: nothing can change before this moment."""
         if (operation := self.running()) is not None:
-            self._journal.add(operation, text, self._clock.now(), until)
+            self._log.add(operation, text, self._clock.now(), until)
 
-    def _write(self, record: Record) -> None:
-        self._store.write(record)
+    def _join(self, request: Request, current: Operation) -> Operation:
+        self._change(Attach(request))
+        joined = self._underway()
+        log.info("uid %d joins %s %s: %r", request.uid, joined.verb, joined.id, request.reason)
+        _log_forced(joined, replace(request, force=tuple(c for c in request.force if c not in current.request.force)))
+        self.say(f"uid {request.uid} joins the {joined.verb} that is under way")
+        for sentence in asked.not_to_be_had(self._record, request):
+            self.say(f"uid {request.uid} joins the {joined.verb} that is under way; {sentence}")
+        self.wake.set()
+        return joined
+
+    def _underway(self) -> Operation:
+        operation = self._record.operation
+        assert operation is not None  # noqa: S101  what mypy needs
+        return operation
+
+    def _change(self, action: Action | Asked, result: Result = Done()) -> None:  # noqa: B008  frozen
+        record = apply(self._record, action, result, self._clock.now())
+        if record == self._record:
+            return
+        try:
+            self._store.write(record)
+        except AgentError as error:
+            if not isinstance(action, End):
+                raise
+            log.error("cannot put the outcome on disk: %s", error)  # noqa: TRY400  no defect of ours
+        over = record.last if record.last is not self._record.last else None
         self._record = record
+        if over is not None and over.outcome is not None:
+            self._ended.append(over)
+            self._counts[over.verb, over.outcome] += 1
+            extra = fields(EventId.ENDED, over, record.membership.targets)
+            log.info("%s %s %s: %s", over.verb, over.id, over.outcome, over.message, extra=extra)
+            self._log.add(over, over.message, self._clock.now())
 
 
-def _not_of_the_future(record: Record, now: float) -> Record:
-    """The record with the operation under way brought back to now, where the clock was set back since it was written.
-
-    What waits for a moment would wait that much longer.
-    """
-    operation = record.operation
-    if operation is None or operation.outcome is not None:
-        return record
-    moments = {
-        name: moment
-        for name in ("started_at", "deadline", "accepted_at", "guarded_at", "relied_at")
-        if (moment := getattr(operation, name)) is not None
-    }
-    ahead = max(moment for name, moment in moments.items() if name != "deadline") - now
-    if ahead <= 0:
-        return record
-    log.warning("the clock was set back: %s %s is of the future by %.0f s", operation.verb, operation.id, ahead)
-    operation = replace(operation, **{name: moment - ahead for name, moment in moments.items()})
-    out_since = record.out_since
-    if out_since is not None and out_since > now:
-        out_since -= ahead
-    return replace(record, operation=operation, out_since=out_since)
+def _log_forced(operation: Operation, request: Request) -> None:
+    if request.force:
+        checks = ", ".join(request.force)
+        log.warning("%s %s skips %s: forced by uid %d", operation.verb, operation.id, checks, request.uid)

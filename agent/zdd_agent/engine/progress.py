@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"\d+")
 KEPT_EVENTS = 256
 
 
-class Journal:
+class EventLog:
     """The latest events, numbered. Safe to use from any thread.
 
     Args:

@@ -6,15 +6,20 @@ import logging
 import random
 
 from zdd_agent.decide import drain, rejoin
-from zdd_agent.decide.actions import Action, End, Wait
-from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence
-from zdd_agent.engine.effects import Acts, Pace
+from zdd_agent.decide.actions import Action, End, Found, Look, MakeClaim, Probe, Resume, Sense, Wait
+from zdd_agent.decide.again import again_at
+from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Sensed, Senses
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS
+from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.events import EventId, fields
 from zdd_agent.engine.ledger import Ledger
+from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Lookout
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.operation import Failure, Operation, Outcome, Phase, Verb
-from zdd_agent.ports import Clock, Supervisor
+from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
+from zdd_agent.model.record import Drained, InService, Record
+from zdd_agent.model.service import Rules
+from zdd_agent.ports import Clock, Metadata, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -22,33 +27,40 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 # Seconds before a failed call is tried again, doubling up to the poll interval, with jitter.
 FIRST_RETRY_SECONDS = 1.0
+# Seconds before a look that only the percentage of `min_healthy` needs is tried again.
+_LISTING_RETRY_SECONDS = 300.0
 
 
 class Runner:
-    """Carries out the operation of the ledger. Everything runs in the thread that calls `run`, but for `stop`."""
+    """Carries out the operation of the ledger. Everything runs in the thread that calls `run`, except for `stop`."""
 
     def __init__(
         self,
         *,
         ledger: Ledger,
-        acts: Acts,
-        lookout: Lookout,
+        effects: Effects,
+        observer: Observer,
+        metadata: Metadata,
+        sampler: Lookout,
         clock: Clock,
         supervisor: Supervisor,
         pace: Pace,
-        rules: drain.Rules,
+        rules: Rules,
         drained_warning_seconds: float,
         rng: random.Random,
     ) -> None:
         self._ledger = ledger
-        self._acts = acts
-        self._lookout = lookout
+        self._effects = effects
+        self._observer = observer
+        self._metadata = metadata
+        self._sampler = sampler
         self._clock = clock
         self._supervisor = supervisor
         self._pace = pace
         self._rules = rules
         self._drained_warning_seconds = drained_warning_seconds
         self._warned_at = float("-inf")
+        self._list_at = float("-inf")
         self._rng = rng
         self._stopping = False
         self._failures = 0
@@ -72,7 +84,7 @@ class Runner:
             operation = self._ledger.running()
             if operation is None:
                 self._supervisor.alive("waiting for a command")
-                self._clock.wait(self._ledger.wake, self._idle())
+                self._clock.wait(self._ledger.wake, self.idle())
             else:
                 self._supervisor.alive(f"{operation.verb}: {operation.phase}")
                 if (seconds := self.tick(operation)) > 0:
@@ -81,81 +93,135 @@ class Runner:
     def tick(self, operation: Operation) -> float:
         """One decision of the operation under way and its effect; answers how long to wait (seconds)."""
         if operation.id != self._evidence_for:
-            self._evidence, self._evidence_for, self._failures = Evidence(), operation.id, 0
+            watched = isinstance(self._ledger.record().resting, Drained)
+            senses = self._evidence.senses if watched else Senses()
+            self._evidence, self._evidence_for, self._failures = Evidence(senses=senses), operation.id, 0
         try:
-            if operation.cancelled_by is not None and not _awaits_second_look(operation):
-                self._end(_cancelled(operation))
+            if not self._ledger.identified:
+                self._ledger.identify(self._metadata.identity())
                 return 0.0
-            action = self._decide(operation)
+            record = self._ledger.record()
+            action = self._decide(record)
             if isinstance(action, Wait):
                 self._ledger.say(action.note, action.until)
                 wake = action.until if action.wake is None else action.wake
                 return max(wake - self._clock.now(), 0.0)
-            self._evidence = self._acts.perform(operation, action, self._evidence)
+            self._perform(operation, record, action)
         except AgentError as error:
             return self._failed(operation, error)
         except Exception as error:
             log.exception("a defect of zdd-agent ended %s %s", operation.verb, operation.id)
-            return self._failed(operation, AgentError(Kind.FAILED, f"cannot {operation.verb}: {error!r}"))
+            return self._failed(operation, AgentError(Kind.FAILED, _defect(operation.verb, error)))
         self._failures = 0
-        if isinstance(action, End):
-            self._lookout.rest()
         return 0.0
 
-    def _decide(self, operation: Operation) -> Action:
+    def idle(self) -> float:
+        """What is due between operations; answers how long to wait (seconds)."""
         record, now = self._ledger.record(), self._clock.now()
-        if operation.verb is Verb.DRAIN:
-            return drain.decide(record, self._evidence, now, self._rules)
-        return rejoin.decide(record, self._evidence, now, self._pace.interval)
+        if not self._ledger.identified and not isinstance(record.state, InService):
+            self._identify()
+            record = self._ledger.record()
+        self._warn(record, now)
+        due = again_at(record)
+        if due is not None and record.last is not None and now >= due:
+            log.warning("trying the rejoin again that %s: %s", record.last.outcome, record.last.message)
+            self._ledger.begin(record.last.request)
+            return 0.0
+        self._list(record, now)
+        self._watch_on(record, now)
+        if not self._sampler.adaptive or not record.membership.targets or record.left is not None:
+            return HEARTBEAT_SECONDS
+        self._sampler.idle(record.membership)
+        return SAMPLE_SECONDS
 
-    def _idle(self) -> float:
-        """Between operations; answers how long to wait (seconds)."""
-        record = self._ledger.record()
-        now = self._clock.now()
+    def _decide(self, record: Record) -> Action:
+        assert record.underway is not None  # noqa: S101  what mypy needs
+        decide = drain.decide if record.underway.request.verb is Verb.DRAIN else rejoin.decide
+        return decide(record, self._evidence, self._clock.now(), self._rules)
+
+    def _perform(self, operation: Operation, record: Record, action: Action) -> None:
+        result = self._effects.perform(record, action, self._evidence)
+        if not isinstance(action, Look | Probe | Sense) and not isinstance(result, Sensed):
+            # On disk first: what was seen means nothing beside a record that is not the one on disk.
+            if not self._ledger.step(operation.id, action, result):
+                return  # a drain has superseded it meanwhile
+            if isinstance(action, MakeClaim | Resume):
+                self._ledger.say(action.note)
+        self._evidence = self._evidence.after(action, result, self._clock.now())
+        if isinstance(action, End) and not isinstance(self._ledger.record().state, Drained):
+            self._sampler.rest()
+
+    def _identify(self) -> None:
+        try:
+            self._ledger.identify(self._metadata.identity())
+        except AgentError as error:
+            log.warning("cannot tell yet whose record this is: %s", error.message)
+
+    def _warn(self, record: Record, now: float) -> None:
+        """Say now and then that the host is out."""
         if record.out_since is None:
             self._warned_at = now
         elif now - max(record.out_since, self._warned_at) > self._drained_warning_seconds:
             log.warning("this host has been out for %d s: `zdd-agent rejoin` puts it back", now - record.out_since)
             self._warned_at = now
-        if not self._lookout.adaptive or record.membership is None or record.out_since is not None:
-            return HEARTBEAT_SECONDS
-        self._lookout.idle(record.membership)
-        return SAMPLE_SECONDS
 
-    def _end(self, end: End) -> None:
-        self._ledger.end(end)
-        self._lookout.rest()
+    def _watch_on(self, record: Record, now: float) -> None:
+        """Go on watching a drained host for as long as AWS shows it draining: a second drain then need not wait."""
+        senses = self._evidence.senses
+        if not isinstance(record.state, Drained) or senses.watch is None or senses.blind:
+            return
+        delay = max((group.deregistration_delay for group in record.membership.groups), default=0.0)
+        if now < record.state.left.accepted_at + delay + MARGIN_SECONDS:
+            self._evidence = Evidence(senses=self._sampler.sense(senses, record.membership))
+        else:
+            self._evidence = Evidence()
+            self._sampler.rest()
+
+    def _list(self, record: Record, now: float) -> None:
+        """A percentage is of the hosts that belong: know them before the first of them leaves."""
+        percentage = self._rules.min_healthy.percent is not None
+        if not percentage or record.listed or not isinstance(record.state, InService) or now < self._list_at:
+            return
+        self._list_at = now + _LISTING_RETRY_SECONDS
+        try:
+            found, seen = self._observer.discover(
+                Verb.DRAIN, record.membership, (), self._pace.interval, now + DISCOVERY_SECONDS
+            )
+            self._ledger.list(Found(found, seen))
+        except AgentError as error:
+            log.info("cannot list the hosts that a percentage is of: %s", error.message)
 
     def _failed(self, operation: Operation, error: AgentError) -> float:
         """End the operation, or answer how long to wait before another try, when that may help."""
         now = self._clock.now()
-        if operation.cancelled_by is not None:
-            self._end(_cancelled(operation))
+        record = self._ledger.record()
+        if record.underway is None or record.underway.id != operation.id:
             return 0.0
-        if error.transient and now < operation.deadline:
+        if record.underway.cancelled_by is not None:
+            self._end(operation, drain.cancelled(record))
+            return 0.0
+        deadline = record.underway.deadline
+        if error.transient and now < deadline:
             self._failures += 1
             limit = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 10), self._pace.interval)
             wait = limit * self._rng.uniform(0.5, 1.0)
             self._ledger.say(f"{error.message}; trying again")
-            return min(wait, operation.deadline - now)
-        self._end(_ended_by(operation, error))
+            return min(wait, deadline - now)
+        self._end(operation, _ended_by(operation, error, deadline))
         return 0.0
 
-
-def _awaits_second_look(operation: Operation) -> bool:
-    """Whether another host may count on this one to go back; a cancel comes after that look, seconds later."""
-    return operation.verb is Verb.DRAIN and operation.phase is Phase.DRAINING and not operation.confirmed
+    def _end(self, operation: Operation, end: End) -> None:
+        self._perform(operation, self._ledger.record(), end)
 
 
-def _cancelled(operation: Operation) -> End:
-    message = f"{operation.verb} cancelled by uid {operation.cancelled_by} at {operation.phase}"
-    hint = "run `zdd-agent status` to see where the host stands"
-    return End(Outcome.CANCELLED, message, Failure(Kind.CANCELLED.wire, message, hint))
+def _defect(verb: Verb, error: Exception) -> str:
+    said = " ".join(str(error).split()) or "no more is known"
+    return f"cannot {verb}: a defect of zdd-agent, see its log: {type(error).__name__}: {said}"
 
 
-def _ended_by(operation: Operation, error: AgentError) -> End:
+def _ended_by(operation: Operation, error: AgentError, deadline: float) -> End:
     if error.transient and error.kind is not Kind.AWS_DENIED:
-        span = operation.deadline - operation.started_at
+        span = deadline - operation.started_at
         message = f"cannot finish the {operation.verb} in {span:.0f} s: {error.message}"
         return End(Outcome.TIMED_OUT, message, Failure(Kind.TIMED_OUT.wire, message, error.hint))
     value = None if error.value is None else str(error.value)

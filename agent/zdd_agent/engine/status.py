@@ -7,17 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 
-from zdd_agent.decide import drain
+from zdd_agent.decide import guard
+from zdd_agent.decide.again import again_at
+from zdd_agent.decide.population import absent, keys, registered
 from zdd_agent.engine.observer import Observer
 from zdd_agent.errors import AgentError
-from zdd_agent.model.aws import Floor, Identity, Membership, State, Target
-from zdd_agent.model.operation import Check, Failure, Observation, Posture, Record, Verb
+from zdd_agent.model.aws import Identity, Membership, MinHealthy, State, Target
+from zdd_agent.model.operation import Check, Failure, Observation, Posture, Verb
+from zdd_agent.model.record import Drained, Record
 from zdd_agent.ports import Clock, Metadata
 
 # Seconds that a caller waits for another one's question to AWS: an answer takes well under one.
 PATIENCE_SECONDS = 2.0
 # Seconds for which a membership found for `status` is believed; a drain always finds it afresh.
 MEMBERSHIP_SECONDS = 300.0
+# Seconds after which a question to AWS on behalf of a caller is given up: the caller's own patience.
+PLAN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +53,15 @@ class Plan:
 
 def posture(record: Record, membership: Membership, seen: Observation | None) -> Posture:
     """Where the host stands, from what is on disk and what AWS said last."""
-    operation = record.operation
-    if operation is not None and operation.outcome is None:
-        return Posture.DRAINING if operation.verb is Verb.DRAIN else Posture.REJOINING
+    if record.underway is not None:
+        return Posture.DRAINING if record.underway.request.verb is Verb.DRAIN else Posture.REJOINING
     if seen is not None and membership.targets and _all(State.HEALTHY, membership, seen):
         return Posture.IN_SERVICE
-    if record.out_since is not None:
+    if record.left is not None:
         gone = seen is not None and all(seen.of(t) is None for t in membership.targets)
-        back = seen is not None and (bool(drain.registered(membership, seen)) or _on_another_port(membership, seen))
-        return Posture.DRAINED if (gone or record.settled) and not back else Posture.OUT_OF_SERVICE
+        back = seen is not None and (bool(registered(membership, seen)) or _on_another_port(membership, seen))
+        proved = gone or isinstance(record.state, Drained)
+        return Posture.DRAINED if proved and not back else Posture.OUT_OF_SERVICE
     return Posture.UNKNOWN if seen is None else Posture.OUT_OF_SERVICE
 
 
@@ -73,7 +78,7 @@ class Reporter:
         notices: Callable[[], tuple[str, ...]],
         poll_seconds: float,
         drained_warning_seconds: float,
-        floor: Floor,
+        min_healthy: MinHealthy,
     ) -> None:
         self._observer = observer
         self._metadata = metadata
@@ -82,7 +87,7 @@ class Reporter:
         self._poll_seconds = poll_seconds
         self._notices = notices
         self._drained_warning_seconds = drained_warning_seconds
-        self._floor = floor
+        self._min_healthy = min_healthy
         self._refreshing = threading.Lock()
         self._found_at = float("-inf")
 
@@ -103,9 +108,11 @@ class Reporter:
             warnings.append("AWS is being asked and does not answer; this is what was known before")
         record = self._record()
         latest = self._observer.latest()
-        membership, seen = latest if latest is not None else (record.membership or Membership(), None)
+        membership, seen = latest if latest is not None else (record.membership, None)
         where = posture(record, membership, None if warnings else seen)
         now = self._clock.now()
+        if (again := again_at(record)) is not None and record.last is not None:
+            warnings.append(f"{record.last.message}; trying the rejoin again in {max(again - now, 0):.0f} s")
         shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings))
         if shot.out_since is not None and now - shot.out_since > self._drained_warning_seconds:
             said = f"this host has been out for {now - shot.out_since:.0f} s: `zdd-agent rejoin` puts it back"
@@ -114,40 +121,43 @@ class Reporter:
 
     def plan(self, verb: Verb, force: tuple[Check, ...]) -> Plan:
         """What this operation would do now. Changes nothing."""
-        record = self._record()
-        old = record.membership if record.out_since is not None else None
-        membership, seen = self._observer.discover(verb, old, self._clock.now(), self._poll_seconds)
+        record, now = self._record(), self._clock.now()
+        by = now + PLAN_SECONDS
+        if verb is Verb.REJOIN and record.left is not None and record.membership.targets:
+            # As the rejoin itself: what a drain took out is what comes back.
+            membership = record.membership
+            seen = self._observer.look(membership, record.listed, self._poll_seconds, by)
+            return Plan(absent(membership, seen), None)
+        out = record.left is not None
+        membership, seen = self._observer.discover(
+            verb, record.membership, record.listed, self._poll_seconds, by, out=out
+        )
         if verb is Verb.REJOIN:
-            absent = (t for t in membership.targets if (h := seen.of(t)) is None or h.state is not State.HEALTHY)
-            return Plan(tuple(absent), None)
-        present = (t for t in membership.targets if (h := seen.of(t)) and h.state is not State.DRAINING)
-        return Plan(tuple(present), drain.refusal(membership, seen, self._floor, force))
+            return Plan(absent(membership, seen), None)
+        return Plan(registered(membership, seen), guard.refusal(membership, seen, self._min_healthy, force))
 
     def _refresh(self) -> None:
         now = self._clock.now()
         record = self._record()
-        operating = record.operation is not None and record.operation.outcome is None
         latest = self._observer.latest()
-        if latest is not None and (operating or now - latest[1].seen_at < self._poll_seconds):
+        if record.underway is not None or (latest is not None and now - latest[1].seen_at < self._poll_seconds):
             return
-        if operating:
-            return
-        known = record.membership if record.out_since is not None else None
+        known = record.membership if record.left is not None else None
         if known is None and latest is not None and now - self._found_at < MEMBERSHIP_SECONDS:
             known = latest[0]
+        by = now + PLAN_SECONDS
         if known is not None and known.targets:
-            self._observer.look(known, now, self._poll_seconds)
+            self._observer.look(known, record.listed, self._poll_seconds, by)
         else:
-            self._observer.discover(Verb.DRAIN, None, now, self._poll_seconds)
+            self._observer.discover(Verb.DRAIN, record.membership, record.listed, self._poll_seconds, by)
             self._found_at = now
 
 
 def _on_another_port(membership: Membership, seen: Observation) -> bool:
     """Whether others have registered this host in these groups under a port that the drain knew nothing of."""
-    known = {(t.group, t.id, t.port) for t in membership.targets}
+    known = keys(membership.targets)
     ids = {t.id for t in membership.targets}
-    own = (h.target for h in seen.population if h.target.id in ids)
-    return any((t.group, t.id, t.port) not in known for t in own)
+    return any(h.target.id in ids and h.target.key not in known for h in seen.population)
 
 
 def _all(state: State, membership: Membership, seen: Observation) -> bool:

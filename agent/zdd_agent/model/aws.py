@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import ip_address
 from math import ceil
 
 from zdd_agent.errors import AgentError, Kind
+
+# A target group's ARN, an Id and a port.
+TargetKey = tuple[str, str, int]
 
 
 class State(StrEnum):
@@ -97,6 +101,18 @@ class TargetGroup:
     preserve_client_ip: bool = False
     slow_start: float = 0.0
 
+    def with_attributes_of(self, other: TargetGroup) -> TargetGroup:
+        """The same with all that DescribeTargetGroups does not tell taken from another look at this group."""
+        return replace(
+            self,
+            deregistration_delay=other.deregistration_delay,
+            cross_zone=other.cross_zone,
+            minimum=other.minimum,
+            connection_termination=other.connection_termination,
+            preserve_client_ip=other.preserve_client_ip,
+            slow_start=other.slow_start,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -112,8 +128,8 @@ class Target:
     quic_server_id: str | None = None
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Its name: target group (ARN), Id, Port."""
+    def key(self) -> TargetKey:
+        """What names it: the group's ARN, the Id and the port."""
         return self.group, self.id, self.port
 
     def __str__(self) -> str:
@@ -139,10 +155,14 @@ class TargetHealth:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Every target group that holds this host, and under which Id, port and zone."""
+    """Every target group that holds this host, and under which Id, port and zone.
+
+    `spare` are the targets that were `Target.NotInUse` when this host left: they need not become `healthy`.
+    """
 
     groups: tuple[TargetGroup, ...] = ()
     targets: tuple[Target, ...] = ()
+    spare: tuple[Target, ...] = ()
 
     def group(self, arn: str) -> TargetGroup:
         """The group of this ARN. Raises KeyError when it is no part of the membership."""
@@ -151,18 +171,42 @@ class Membership:
                 return group
         raise KeyError(arn)
 
+    def find(self, group: str, target_id: str, port: int) -> Target | None:
+        """The target of this group (its name or ARN), Id and port; None where there is none."""
+        for target in self.targets:
+            if (target.id, target.port) == (target_id, port) and group in (target.group, group_name(target.group)):
+                return target
+        return None
+
     def joined(self, other: Membership) -> Membership:
         """Both memberships; where they name the same group, `other` has the newer facts."""
         groups = {group.arn: group for group in (*self.groups, *other.groups)}
-        targets = {t.key: t for t in (*other.targets, *self.targets)}
-        return Membership(tuple(groups.values()), tuple(targets.values()))
+        targets = {target.key: target for target in (*other.targets, *self.targets)}
+        spare = {target.key: target for target in (*self.spare, *other.spare)}
+        return Membership(tuple(groups.values()), tuple(targets.values()), tuple(spare.values()))
 
     def without_groups(self, arns: frozenset[str]) -> Membership:
-        """The membership less these groups."""
+        """The membership without these groups."""
         return Membership(
             tuple(g for g in self.groups if g.arn not in arns),
             tuple(t for t in self.targets if t.group not in arns),
+            tuple(t for t in self.spare if t.group not in arns),
         )
+
+    def without_target(self, target: Target) -> Membership:
+        """The membership without this target, and without its group where that was the only one."""
+        targets = tuple(t for t in self.targets if t.key != target.key)
+        held = {t.group for t in targets}
+        return Membership(
+            tuple(g for g in self.groups if g.arn in held),
+            targets,
+            tuple(t for t in self.spare if t.key != target.key),
+        )
+
+    def with_groups(self, groups: Iterable[TargetGroup]) -> Membership:
+        """The membership with newer facts about its groups."""
+        newer = {group.arn: group for group in groups}
+        return replace(self, groups=tuple(newer.get(group.arn, group) for group in self.groups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,17 +251,17 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """How many targets must stay healthy: a number, or a percentage of the registered ones."""
+class MinHealthy:
+    """How many other targets must stay healthy: a number, or a percentage of the hosts that belong."""
 
     number: int = 1
     percent: float | None = None
 
-    def of(self, registered: int) -> int:
-        """How many of so many registered targets must stay."""
+    def of(self, hosts: int) -> int:
+        """How many must stay, where this many belong; a percentage is rounded up."""
         if self.percent is None:
             return self.number
-        return ceil(registered * self.percent / 100)
+        return ceil(hosts * self.percent / 100)
 
 
 def plain_address(text: str) -> str:

@@ -1,13 +1,13 @@
-"""Operations and what they go by: frozen values, without behaviour that touches the world."""
+"""Operations: what is asked for, how it goes, how it ends, and what a decision may go by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from zdd_agent.model.aws import Membership, Target, TargetHealth
+from zdd_agent.model.aws import Target, TargetHealth
 from zdd_agent.model.kernel import Until
 
 
@@ -31,19 +31,6 @@ class Phase(StrEnum):
     IN_SERVICE = "in_service"
 
 
-TRANSITIONS: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
-    {
-        Phase.GUARDING: frozenset({Phase.DEREGISTERING, Phase.SETTLED}),
-        Phase.DEREGISTERING: frozenset({Phase.DRAINING}),
-        Phase.DRAINING: frozenset({Phase.DEREGISTERING, Phase.SETTLED}),
-        Phase.SETTLED: frozenset(),
-        Phase.PROBING: frozenset({Phase.REGISTERING, Phase.IN_SERVICE}),
-        Phase.REGISTERING: frozenset({Phase.WARMING}),
-        Phase.WARMING: frozenset({Phase.REGISTERING, Phase.IN_SERVICE}),
-        Phase.IN_SERVICE: frozenset(),
-    }
-)
-FIRST_PHASE: Mapping[Verb, Phase] = MappingProxyType({Verb.DRAIN: Phase.GUARDING, Verb.REJOIN: Phase.PROBING})
 LAST_PHASE: Mapping[Verb, Phase] = MappingProxyType({Verb.DRAIN: Phase.SETTLED, Verb.REJOIN: Phase.IN_SERVICE})
 
 
@@ -92,10 +79,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asked for.
+    """What a caller asks for.
 
-    `timeout` is in seconds, None for the derived one. `force` names the checks to skip. `wait` is for how many
-    seconds a refusal is tried again. `until` is what ends a drain, None for the settings' word.
+    Args:
+        verb: drain or rejoin.
+        uid: who asks.
+        timeout: give up after this many seconds; None for a time-out that the target groups' settings give.
+        reason: text for the log.
+        force: the checks to skip, each by its name.
+        wait: keep retrying a refused drain for this many seconds.
+        until: what ends a drain; None for the settings' choice.
+        stopping: nothing can prevent this stop: once `wait` is over, drain although the guard refuses.
+        keep_trying: nobody waits for the result: a rejoin that fails is tried again.
     """
 
     verb: Verb
@@ -105,16 +100,19 @@ class Request:
     force: tuple[Check, ...] = ()
     wait: float = 0.0
     until: Until | None = None
+    stopping: bool = False
+    keep_trying: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A drain or a rejoin under way or ended. Moments are seconds since the epoch.
+    """A drain or a rejoin as others see it. Moments are seconds since the epoch.
 
-    A drain also keeps its claim: which other targets were healthy (`guarded`) at which moment (`guarded_at`) when the
-    guard let it go, and whether the look behind the deregistration found that nobody else went meanwhile (`confirmed`).
-    And what ends it: `until` (None as long as that is open), decided at `relied_at`; `doubt` says why the kernel is not
-    relied on.
+    Args:
+        phase: where it stands, or where it ended.
+        outcome: how it ended; None while it is under way.
+        changed: False where there was nothing to do: the host was drained, or in service, already.
+        cancelled_by: the uid that asked it to stop.
     """
 
     id: str
@@ -122,34 +120,17 @@ class Operation:
     phase: Phase
     started_at: float
     deadline: float
-    accepted_at: float | None = None
     ended_at: float | None = None
     outcome: Outcome | None = None
     message: str = ""
     failure: Failure | None = None
+    changed: bool = False
     cancelled_by: int | None = None
-    guarded: tuple[Target, ...] = ()
-    guarded_at: float | None = None
-    confirmed: bool = False
-    until: Until | None = None
-    doubt: str = ""
-    relied_at: float | None = None
 
     @property
     def verb(self) -> Verb:
         """Drain or rejoin."""
         return self.request.verb
-
-    @property
-    def changed(self) -> bool:
-        """Whether there was something to do: False where the host was drained, or in service, already."""
-        return self.accepted_at is not None or self.guarded_at is not None
-
-    def moved(self, phase: Phase) -> Operation:
-        """The operation one phase on. Raises ValueError for a step that TRANSITIONS does not allow."""
-        if phase not in TRANSITIONS[self.phase]:
-            raise ValueError(f"illegal transition: {self.phase} to {phase}")
-        return replace(self, phase=phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +143,6 @@ class Event:
     phase: Phase
     text: str
     until: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """All that the store keeps.
-
-    `out_since` is set before the first deregistration and cleared by a rejoin. `settled`: a drain has ended with proof,
-    and nothing was registered since. `nodes`: the load balancer's addresses that had sent this host work before.
-    """
-
-    membership: Membership | None = None
-    out_since: float | None = None
-    settled: bool = False
-    nodes: tuple[str, ...] = ()
-    operation: Operation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +165,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What AWS said last: every target of every group of the membership, siblings included.
+    """What AWS said at one moment: every target of every group of the membership, other hosts' included.
 
-    `probes` are what the app on this host answered at the same time, where that was asked. `seen_at` and
-    `look_again_at` are moments; before the second, asking again would waste the shared API budget.
+    Args:
+        population: the targets.
+        missing_groups: the ARNs of groups that do not exist any more.
+        seen_at: the moment, seconds.
+        look_again_at: before this moment asking again would waste the API budget that the whole account shares.
+        probes: what the app on this host answered at the same time, where that was asked.
+        absent: targets that an earlier look listed and this one does not, whose instances EC2 still calls running.
     """
 
     population: tuple[TargetHealth, ...]
@@ -210,11 +181,8 @@ class Observation:
     seen_at: float
     look_again_at: float
     probes: tuple[ProbeResult, ...] = ()
+    absent: tuple[Target, ...] = ()
 
     def of(self, target: Target) -> TargetHealth | None:
         """This target's health; None when it is not registered."""
-        for health in self.population:
-            seen = health.target
-            if (seen.group, seen.id, seen.port) == (target.group, target.id, target.port):
-                return health
-        return None
+        return next((health for health in self.population if health.target.key == target.key), None)

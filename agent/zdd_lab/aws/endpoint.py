@@ -10,17 +10,17 @@ import aiohttp
 from aiohttp import web
 
 from zdd_lab.aws import wire
-from zdd_lab.aws.topology import ACCOUNT
+from zdd_lab.aws.topology_reader import ACCOUNT
 from zdd_lab.aws.wire import Call
 from zdd_lab.model.aws_error import AwsError
-from zdd_lab.model.budget import Budgets
+from zdd_lab.model.call_budget import Budgets
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.faults import Fault, FaultKind, FaultTable
 from zdd_lab.model.iam import Policy, Verdict
 
 _ELB = "elasticloadbalancing"
 _READS = ("Describe", "Get", "List", "Search", "Query", "Scan", "BatchGet")
-# What else may change the picture. DynamoDB, IAM and STS never do.
+# What else may change the entry. DynamoDB, IAM and STS never do.
 _SHAPING = frozenset({_ELB, "ec2", "autoscaling"})
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade"})
 _REFUSALS = {
@@ -166,10 +166,10 @@ class Endpoint:
 
     def _describe(self, call: Call) -> bytes:
         group = wire.required(call.params, "TargetGroupArn")
-        pictures = self.elb.describe(group, wire.read_targets(call.params), time.monotonic())
+        entries = self.elb.describe(group, wire.read_targets(call.params), time.monotonic())
         check = self.elb.topology.groups[group].check
         included = {text for name, text in call.params.items() if name.startswith("Include.member.")}
-        ports = [(one, check.port or one.key.port) for one in pictures]
+        ports = [(one, check.port or one.key.port) for one in entries]
         return wire.answer(call.action, wire.target_health(ports, anomalies=bool(included)))
 
     _OURS = {  # noqa: RUF012  # a table, written once

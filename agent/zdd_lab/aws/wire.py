@@ -12,8 +12,8 @@ from uuid import uuid4
 from xml.sax.saxutils import escape
 
 from zdd_lab.model.aws_error import AwsError
-from zdd_lab.model.health_picture import Picture
 from zdd_lab.model.registration import TargetSpec
+from zdd_lab.model.target_health import TargetHealth
 
 ELB_NAMESPACE = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
 STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
@@ -113,21 +113,21 @@ def answer(action: str, result: str, namespace: str = ELB_NAMESPACE) -> bytes:
     ).encode()
 
 
-def target_health(pictures: list[tuple[Picture, int]], *, anomalies: bool) -> str:
-    """The result of DescribeTargetHealth, from pictures with their health check port.
+def target_health(entries: list[tuple[TargetHealth, int]], *, anomalies: bool) -> str:
+    """The result of DescribeTargetHealth, from entries with their health check port.
 
     Args:
         anomalies: the caller asked for AnomalyDetection.
     """
     members = []
-    for picture, check_port in pictures:
-        target = element("Id", picture.key.id) + element("Port", picture.key.port)
-        health = element("State", picture.state) + element("Reason", picture.reason)
+    for entry, check_port in entries:
+        target = element("Id", entry.key.id) + element("Port", entry.key.port)
+        health = element("State", entry.state) + element("Reason", entry.reason)
         members.append(
             f"<member><HealthCheckPort>{check_port}</HealthCheckPort>"
-            f"<TargetHealth>{health}{element('Description', picture.description)}</TargetHealth>"
-            f"<Target>{target}{element('AvailabilityZone', picture.zone)}</Target>"
-            f"{_NO_OVERRIDE if picture.state != 'unused' else ''}{_NO_ANOMALY if anomalies else ''}</member>"
+            f"<TargetHealth>{health}{element('Description', entry.description)}</TargetHealth>"
+            f"<Target>{target}{element('AvailabilityZone', entry.zone)}</Target>"
+            f"{_NO_OVERRIDE if entry.state != 'unused' else ''}{_NO_ANOMALY if anomalies else ''}</member>"
         )
     return f"<TargetHealthDescriptions>{''.join(members)}</TargetHealthDescriptions>"
 

@@ -4,10 +4,10 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from zdd_lab.balancer.pool import connect
+from zdd_lab.balancer.connection_pool import connect
 from zdd_lab.http1.client import ClientConnection
 from zdd_lab.http1.connection import ResponseHead, encode_request, surface
-from zdd_lab.model.types import Backend, HealthCheck, NodeHealth
+from zdd_lab.model.target import Backend, HealthCheck, NodeHealth
 
 INITIAL = NodeHealth("initial", "Elb.InitialHealthChecking", "Initial health checks in progress")
 HEALTHY = NodeHealth("healthy")

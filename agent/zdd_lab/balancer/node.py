@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypedDict
 
-from zdd_lab.balancer.forward import Forwarding, refuse
+from zdd_lab.balancer.forwarding import Forwarding, refuse
+from zdd_lab.balancer.node_target import NodeTarget, TargetCounters
 from zdd_lab.balancer.routing import Rotation
-from zdd_lab.balancer.target import Target, TargetCounters
-from zdd_lab.http1.incoming import Incoming
+from zdd_lab.http1.incoming_request import Incoming
 from zdd_lab.http1.server import ServerConnection
-from zdd_lab.model.types import Backend, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.model.target import Backend, NodeHealth, NodeSettings, TargetKey
 
 HealthReport = Callable[[str, TargetKey, NodeHealth], None]
 _BACKLOG = 1024  # connections not yet accepted
@@ -59,7 +59,7 @@ class Node:
         self._settings = settings
         self._on_health = on_health
         self._listeners: dict[int, _Listener] = {}
-        self._targets: dict[TargetKey, Target] = {}
+        self._targets: dict[TargetKey, NodeTarget] = {}
         self._rotations: dict[str, Rotation] = {}
         self._clients: set[ServerConnection] = set()
         self._count: Counter[str] = Counter()
@@ -99,17 +99,17 @@ class Node:
         loop = asyncio.get_running_loop()
         listener.server = await loop.create_server(accept, self.address, port, backlog=_BACKLOG)
 
-    def add(self, backend: Backend) -> None:
+    def register(self, backend: Backend) -> None:
         """Learn of a registration: check the target's health, and route to it once it is healthy."""
         key = backend.key
         known = self._targets.get(key)
-        if known is not None and known.backend == backend and not known.let_go:
+        if known is not None and known.backend == backend and not known.deregistered:
             return
         if known is not None and known.backend.address != backend.address:
             self.cut(key)
             known = None
         if known is None:
-            known = self._targets[key] = Target(
+            known = self._targets[key] = NodeTarget(
                 backend, self.address, self._settings, lambda health: self._health_changed(key, health)
             )
         else:
@@ -118,11 +118,11 @@ class Node:
         if not self._down:
             known.start_checks()
 
-    def let_go(self, key: TargetKey) -> None:
+    def deregister(self, key: TargetKey) -> None:
         """Learn of a deregistration: no new request from now on; those in flight finish."""
         target = self._targets.get(key)
-        if target is not None and not target.let_go:
-            target.begin_let_go()
+        if target is not None and not target.deregistered:
+            target.deregister()
             self._reroute(key.group)
 
     def cut(self, key: TargetKey) -> None:
@@ -130,7 +130,7 @@ class Node:
         target = self._targets.pop(key, None)
         if target is not None:
             self._reroute(key.group)
-            target.begin_let_go()
+            target.deregister()
             target.cut("the deregistration delay is over")
 
     def counters(self) -> NodeCounters:

@@ -2,8 +2,8 @@
 
 import time
 
-from zdd_lab.balancer.target import Target
-from zdd_lab.model.types import TargetKey
+from zdd_lab.balancer.node_target import NodeTarget
+from zdd_lab.model.target import TargetKey
 
 _LEAST_SHARE = 0.01  # of a warm target's: what slow start begins with
 
@@ -12,22 +12,22 @@ class Rotation:
     """Smooth weighted round robin over a group's targets; a target in slow start has a share that grows."""
 
     def __init__(self) -> None:
-        self._candidates: list[Target] = []
+        self._candidates: list[NodeTarget] = []
         self._credit: dict[TargetKey, float] = {}
 
-    def update(self, targets: list[Target]) -> None:
+    def update(self, targets: list[NodeTarget]) -> None:
         """Take the group's targets as they now are.
 
         Healthy ones get the traffic. With none healthy it fails open to the unhealthy ones; a target that has
         not passed its first check gets nothing in either case.
         """
-        known = [target for target in targets if not target.let_go]
+        known = [target for target in targets if not target.deregistered]
         healthy = [target for target in known if target.health.state == "healthy"]
         self._candidates = healthy or [target for target in known if target.health.state == "unhealthy"]
         keys = {target.backend.key for target in self._candidates}
         self._credit = {key: self._credit.get(key, 0.0) for key in keys}
 
-    def next(self) -> Target | None:
+    def next(self) -> NodeTarget | None:
         """Return whose turn it is, or None if there is nobody to send to."""
         candidates, credit = self._candidates, self._credit
         if len(candidates) < 2:
@@ -44,7 +44,7 @@ class Rotation:
         return chosen
 
 
-def _weight(target: Target) -> float:
+def _weight(target: NodeTarget) -> float:
     slow_start = target.backend.slow_start
     if not slow_start or target.healthy_since is None:
         return 1.0

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import uvloop
 
 from zdd_lab.http1.connection import Framing, Headers, surface
-from zdd_lab.http1.incoming import Incoming
+from zdd_lab.http1.incoming_request import Incoming
 from zdd_lab.http1.server import ServerConnection
 
 # s: longer than the balancer's 60, so that it is the balancer who closes an idle connection

@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from zdd_lab.aws.identity import Identity
+from zdd_lab.aws.instance_identity import Identity
 from zdd_lab.hosts.imds import Imds
 from zdd_lab.model.faults import FaultTable
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.processes.serving import listens, serve
 
 IMDS_PORT = 1338
@@ -67,7 +67,7 @@ class Host:
 
     async def close(self) -> None:
         await self.stop_agent()
-        await asyncio.to_thread(leash.stop, self._app)
+        await asyncio.to_thread(children.stop, self._app)
         if self._imds_server is not None:
             await self._imds_server.cleanup()
 
@@ -86,18 +86,18 @@ class Host:
         """Start the app and wait until it listens.
 
         Raises:
-            leash.ChildStartError: it ended instead.
+            children.ChildStartError: it ended instead.
         """
         address, port = self.identity.address, self.app_port
         argv = [sys.executable, "-m", "zdd_lab.hosts.app", "--host", address, "--port", str(port)]
         argv += ["--name", self.name, "--version", version, *arguments]
         log = self.folder / "app.log"
-        self._app = leash.spawn(argv, leash.bare_environment(), log)
+        self._app = children.spawn(argv, children.bare_environment(), log)
         self.version = version
         await _until(lambda: listens(address, port), self._app, log)
 
     async def stop_app(self) -> None:
-        await asyncio.to_thread(leash.stop, self._app)
+        await asyncio.to_thread(children.stop, self._app)
         self.version = None
 
     async def restart_app(self, version: str, arguments: Sequence[str] = ()) -> None:
@@ -108,15 +108,15 @@ class Host:
         """Start this host's `zdd-agent serve` and wait until its socket answers.
 
         Raises:
-            leash.ChildStartError: it ended instead.
+            children.ChildStartError: it ended instead.
         """
         argv = [sys.executable, "-m", "zdd_agent", "serve"]
         log = self.folder / "agent.log"
-        self._agent = leash.spawn(argv, leash.bare_environment() | self.settings() | dict(extra_env or {}), log)
+        self._agent = children.spawn(argv, children.bare_environment() | self.settings() | dict(extra_env or {}), log)
         await _until(self._agent_listens, self._agent, log)
 
     async def stop_agent(self) -> None:
-        await asyncio.to_thread(leash.stop, self._agent)
+        await asyncio.to_thread(children.stop, self._agent)
 
     async def restart_agent(self) -> None:
         await self.stop_agent()
@@ -175,5 +175,5 @@ async def _until(ready: Callable[[], Awaitable[bool]], child: Popen[bytes], log:
     until = time.monotonic() + _START_TIMEOUT
     while not await ready():
         if child.poll() is not None or time.monotonic() > until:
-            raise leash.ChildStartError(f"cannot start a process of the lab: see {log}")
+            raise children.ChildStartError(f"cannot start a process of the lab: see {log}")
         await asyncio.sleep(0.02)

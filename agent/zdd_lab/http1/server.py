@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import httptools
 
-from zdd_lab.http1.connection import Connection, Headers, Hold, RequestHead, Watchdog, encode_response
-from zdd_lab.http1.incoming import Incoming
+from zdd_lab.http1.connection import Headers, Hold, RequestHead, Watchdog, encode_response
+from zdd_lab.http1.incoming_request import Incoming, RequestConnection
 
 _MAX_HEAD = 64 * 1024  # bytes: ALB takes 16 KiB a header line and 64 KiB in all
 
 
-class ServerConnection(Connection):
+class ServerConnection(RequestConnection):
     """A client's connection: parses requests and gives them to `on_request`, one after the other."""
 
     def __init__(
@@ -22,8 +22,6 @@ class ServerConnection(Connection):
         open_connections: set["ServerConnection"],
     ) -> None:
         super().__init__()
-        self.peer = ""
-        self.closing = False  # announce the end with the next answer
         self._on_request = on_request
         self._idle_timeout = idle_timeout
         self._open = open_connections
@@ -110,7 +108,6 @@ class ServerConnection(Connection):
             received.body_part(b"")
 
     def settle(self) -> None:
-        """Take up the next request if the current one is through."""
         self._watchdog.touch()
         self._advance()
 

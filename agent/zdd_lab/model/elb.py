@@ -10,12 +10,18 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from zdd_lab.model.aws_error import AwsError
-from zdd_lab.model.health_picture import DEREGISTRATION_IN_PROGRESS, IP_UNUSABLE, NOT_REGISTERED, Picture, draw
 from zdd_lab.model.profile import Profile, Range
 from zdd_lab.model.registration import NodeView, Registered, TargetSpec, within_reach
 from zdd_lab.model.schedule import Action, Command, Schedule
-from zdd_lab.model.types import Backend, NodeHealth, TargetKey
-from zdd_lab.model.world import ZONES_EVERYWHERE, Group, NodePlace, Topology
+from zdd_lab.model.target import Backend, NodeHealth, TargetKey
+from zdd_lab.model.target_health import (
+    DEREGISTRATION_IN_PROGRESS,
+    IP_UNUSABLE,
+    NOT_REGISTERED,
+    TargetHealth,
+    current_health,
+)
+from zdd_lab.model.topology import ZONES_EVERYWHERE, Group, NodePlace, Topology
 
 
 @dataclass(slots=True)
@@ -84,7 +90,7 @@ class Elb:
             target.drain_ends = now + group.deregistration_delay
             self._reconcile(target, now)
 
-    def describe(self, group_arn: str, specs: Sequence[TargetSpec] | None, now: float) -> list[Picture]:
+    def describe(self, group_arn: str, specs: Sequence[TargetSpec] | None, now: float) -> list[TargetHealth]:
         """The API's picture: of every target of the group, draining ones too, or of those asked for.
 
         Raises:
@@ -93,19 +99,19 @@ class Elb:
         self.expire(now)
         group = self._group(group_arn)
         if not specs:
-            return [self._picture(one, now) for key, one in self._targets.items() if key.group == group_arn]
-        pictures = []
+            return [self._health_of(one, now) for key, one in self._targets.items() if key.group == group_arn]
+        found = []
         for spec in specs:
             key = self._key(group, spec)
             target = self._targets.get(key)
             if target:
-                pictures.append(self._picture(target, now))
+                found.append(self._health_of(target, now))
             elif self.profile.invalid_target_when_gone:
                 message = f"The following targets are not registered with the target group: '{spec.id}'"
                 raise AwsError("InvalidTarget", message)
             else:
-                pictures.append(Picture(key, spec.zone, *NOT_REGISTERED))
-        return pictures
+                found.append(TargetHealth(key, spec.zone, *NOT_REGISTERED))
+        return found
 
     def due(self, now: float) -> list[Command]:
         """What nodes learn by now, in the order in which they do. Each is given once."""
@@ -115,7 +121,7 @@ class Elb:
             target = self._targets.get(command.key)
             if target is None:
                 continue
-            if command.action == "add":
+            if command.action == "register":
                 view = target.views[command.node]
                 view.has_it, view.learning = True, False
             else:
@@ -153,14 +159,14 @@ class Elb:
             if target.drain_ends is not None and target.drain_ends <= now:
                 del self._targets[key]
 
-    def _picture(self, target: Registered, now: float) -> Picture:
+    def _health_of(self, target: Registered, now: float) -> TargetHealth:
         if target.draining:
             state = DEREGISTRATION_IN_PROGRESS
         elif target.key.id in self.reserved:
             state = IP_UNUSABLE
         else:
-            state = draw(target, self.topology, self._wanted(target), self.down, now)
-        return Picture(target.key, target.named_zone, *state)
+            state = current_health(target, self.topology, self._wanted(target), self.down, now)
+        return TargetHealth(target.key, target.named_zone, *state)
 
     def _group(self, arn: str) -> Group:
         group = self.topology.groups.get(arn)
@@ -221,7 +227,7 @@ class Elb:
         view.leaving = False
         lag = self._draw(self.profile.learn_lag(self._kind(target.key)))
         self._schedule.cancel(node, target.key)
-        self._put(max(now, target.ready_at) + lag, node, "add", target.key)
+        self._put(max(now, target.ready_at) + lag, node, "register", target.key)
 
     def _take_away(self, target: Registered, node: str, view: NodeView, now: float) -> None:
         self._schedule.cancel(node, target.key)
@@ -230,8 +236,8 @@ class Elb:
             return
         view.leaving = True
         kind = self._kind(target.key)
-        let_go = now + self._draw(self.profile.let_go_lag(kind))
-        self._put(let_go, node, "let_go", target.key)
+        let_go = now + self._draw(self.profile.deregistration_lag(kind))
+        self._put(let_go, node, "deregister", target.key)
         if kind == "application" or self.topology.groups[target.key.group].cuts_connections:
             self._put(max(let_go, target.drain_ends or let_go), node, "cut", target.key)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-from zdd_lab.model.types import NodeSettings
+from zdd_lab.model.target import NodeSettings
 
 Range = tuple[float, float]
 
@@ -28,7 +28,7 @@ class Profile:
         0.0,
         10.0,
     )  # once per registration, before any node can learn: together <= 30 s
-    nlb_let_go_lag: Range = (110.0, 130.0)  # "about 120 s even at delay 0" [seen]
+    nlb_deregistration_lag: Range = (110.0, 130.0)  # "about 120 s even at delay 0" [seen]
     nlb_learn_lag: Range = (120.0, 240.0)
     nlb_registration_lag: Range = (0.0, 60.0)  # plus the learn lag: 120-300 s to the first check [seen]
 
@@ -52,7 +52,7 @@ class Profile:
     change_rate: float = 4.0
 
     # [open]: nobody knows which one AWS does, so both must work for the agent.
-    closes_idle_on_let_go: bool = True  # ALB and idle keep-alive connections to a target that it has let go
+    closes_idle_on_deregistration: bool = True  # ALB and idle keep-alive connections to a target that it has let go
     checks_while_draining: bool = False  # health checks go on while a target drains
     reregister_draining_ip: bool = True  # ip targets: registering again while draining is accepted
     one_check_is_enough_on_nlb: bool = False  # NLB: healthy after one check, or after interval x threshold
@@ -76,7 +76,7 @@ class Profile:
         return NodeSettings(
             idle_timeout=self.idle_timeout,
             response_timeout=self.response_timeout,
-            closes_idle_on_let_go=self.closes_idle_on_let_go,
+            closes_idle_on_deregistration=self.closes_idle_on_deregistration,
             checks_while_draining=self.checks_while_draining,
             one_check_is_enough=kind != "network" or self.one_check_is_enough_on_nlb,
         )
@@ -84,8 +84,8 @@ class Profile:
     def learn_lag(self, kind: str) -> Range:
         return self.nlb_learn_lag if kind == "network" else self.alb_lag
 
-    def let_go_lag(self, kind: str) -> Range:
-        return self.nlb_let_go_lag if kind == "network" else self.alb_lag
+    def deregistration_lag(self, kind: str) -> Range:
+        return self.nlb_deregistration_lag if kind == "network" else self.alb_lag
 
     def registration_lag(self, kind: str) -> Range:
         return self.nlb_registration_lag if kind == "network" else self.alb_registration_lag

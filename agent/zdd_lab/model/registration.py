@@ -3,7 +3,7 @@
 import ipaddress
 from dataclasses import dataclass, field
 
-from zdd_lab.model.types import NodeHealth, TargetKey
+from zdd_lab.model.target import NodeHealth, TargetKey
 
 _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from zdd_lab.model.types import TargetKey
+from zdd_lab.model.target import TargetKey
 
-Action = Literal["add", "let_go", "cut"]
+Action = Literal["register", "deregister", "cut"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,8 @@ def balancer(kind: str) -> list[str]:
 
 def test_a_group_is_read_with_its_health_check(elb: Stubbed) -> None:
     elb.expect("describe_target_groups", {"Names": ["web"]}, {"TargetGroups": [entry()]})
-    (found,) = elb.aws.named_groups(["web"])
+    ((found,), missing) = elb.aws.named_groups(["web"])
+    assert missing == ()
     assert (found.arn, found.name, found.port, found.vpc_id) == (WEB, "web", 8080, "vpc-1")
     check = found.health_check
     assert (check.protocol, check.port, check.path, check.matcher) == ("HTTP", "traffic-port", "/healthz", "200-299")
@@ -86,20 +87,20 @@ def test_the_kind_of_balancer_comes_from_its_arn_or_else_from_the_protocol(
     elb: Stubbed, changed: dict[str, Any], kind: BalancerKind
 ) -> None:
     elb.expect("describe_target_groups", {"Names": ["web"]}, {"TargetGroups": [entry(**changed)]})
-    assert elb.aws.named_groups(["web"])[0].kind is kind
+    assert elb.aws.named_groups(["web"])[0][0].kind is kind
 
 
 def test_names_and_arns_are_asked_for_apart_and_a_group_named_twice_comes_once(elb: Stubbed) -> None:
     elb.expect("describe_target_groups", {"TargetGroupArns": [WEB]}, {"TargetGroups": [entry()]})
     elb.expect("describe_target_groups", {"Names": ["web", "api"]}, {"TargetGroups": [entry(), entry("api")]})
-    assert [g.name for g in elb.aws.named_groups(["web", WEB, "api"])] == ["web", "api"]
+    assert [g.name for g in elb.aws.named_groups(["web", WEB, "api"])[0]] == ["web", "api"]
 
 
 def test_more_than_twenty_names_are_asked_for_in_several_calls(elb: Stubbed) -> None:
     names = [f"web-{n:02}" for n in range(45)]
     for part in (names[:20], names[20:40], names[40:]):
         elb.expect("describe_target_groups", {"Names": part}, {"TargetGroups": [entry(name) for name in part]})
-    assert [g.name for g in elb.aws.named_groups(names)] == names
+    assert [g.name for g in elb.aws.named_groups(names)[0]] == names
 
 
 def test_the_groups_of_a_vpc_are_found_over_every_page_and_those_of_others_left_out(elb: Stubbed) -> None:

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from wire import Caller, agent, echo
-from zdd_agent.api.http1 import Limits, Response
+from zdd_agent.api.http1 import HttpResponse, Limits
 
 QUICK = Limits(head_seconds=0.2, body_seconds=0.2)
 
@@ -132,7 +132,10 @@ def test_requests_sent_at_once_are_answered_in_their_order() -> None:
 
 
 def test_a_caller_that_closed_its_sending_half_still_gets_its_answer_and_does_not_count_as_gone() -> None:
-    with agent(lambda request: Response(200, b"gone" if request.gone() else b"there")) as on, Caller(on.path) as caller:
+    with (
+        agent(lambda request: HttpResponse(200, b"gone" if request.gone() else b"there")) as on,
+        Caller(on.path) as caller,
+    ):
         caller.send(b"GET / HTTP/1.1\r\nHost: x\r\n")
         caller.send(b"\r\n")
         caller.socket.shutdown(socket.SHUT_WR)

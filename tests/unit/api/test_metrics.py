@@ -1,17 +1,19 @@
 """The metrics, read the way Prometheus does."""
 
 import re
-from dataclasses import replace
 
 from fakes import START, arn
 from zdd_agent.api.metrics import render_metrics
 from zdd_agent.model.aws import Membership, Target
-from zdd_agent.model.operation import Operation, Outcome, Phase, Record, Request, Verb
+from zdd_agent.model.kernel import Until
+from zdd_agent.model.operation import Operation, Outcome, Phase, Request, Verb
+from zdd_agent.model.record import Departure, Draining, Ending, Record, Underway
 
 SAMPLE = re.compile(
     r'^(?P<name>[a-z_]+)(?:\{(?P<labels>[a-z]+="[a-z_]+"(?:,[a-z]+="[a-z_]+")*)\})? (?P<value>[0-9.]+)$'
 )
-DRAIN = Operation("4f", Request(Verb.DRAIN, 0), Phase.DRAINING, START + 10, START + 300)
+DRAIN = Underway("4f", Request(Verb.DRAIN, 0), START + 10, START + 300)
+OUT = Draining(Departure(START, START), Ending(Until.UNUSED))
 
 
 def samples(text: str) -> dict[str, float]:
@@ -42,15 +44,15 @@ def test_a_new_host_has_every_metric_at_zero() -> None:
 
 def test_a_host_that_is_out_shows_for_how_long_and_an_operation_its_age() -> None:
     membership = Membership((), (Target(arn("web"), "i-me", 80), Target(arn("web"), "i-me", 81)))
-    found = samples(render_metrics(Record(membership, START, operation=DRAIN), {}, START + 42.5))
+    found = samples(render_metrics(Record(membership=membership, state=OUT, underway=DRAIN), {}, START + 42.5))
     assert found["zdd_agent_out_seconds"] == 42.5
     assert found["zdd_agent_operation_age_seconds"] == 32.5
     assert found["zdd_agent_targets"] == 2
 
 
 def test_an_operation_that_has_ended_has_no_age() -> None:
-    ended = replace(DRAIN, outcome=Outcome.SUCCEEDED)
-    assert samples(render_metrics(Record(operation=ended), {}, START + 42))["zdd_agent_operation_age_seconds"] == 0
+    ended = Operation("4f", DRAIN.request, Phase.SETTLED, START, START + 9, START + 5, Outcome.SUCCEEDED)
+    assert samples(render_metrics(Record(last=ended), {}, START + 42))["zdd_agent_operation_age_seconds"] == 0
 
 
 def test_operations_are_counted_by_verb_and_outcome() -> None:
@@ -60,6 +62,6 @@ def test_operations_are_counted_by_verb_and_outcome() -> None:
 
 
 def test_a_clock_that_was_set_back_over_a_restart_shows_no_negative_span() -> None:
-    found = samples(render_metrics(Record(None, START, DRAIN), {}, START - 60))
+    found = samples(render_metrics(Record(state=OUT, underway=DRAIN), {}, START - 60))
     assert found["zdd_agent_out_seconds"] == 0
     assert found["zdd_agent_operation_age_seconds"] == 0

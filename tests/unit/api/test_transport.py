@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from wire import PATIENCE, Caller, agent, echo
-from zdd_agent.api.http1 import Limits, Request, Response
+from zdd_agent.api.http1 import HttpRequest, HttpResponse, Limits
 from zdd_agent.errors import AgentError, Kind
 
 
@@ -17,7 +17,7 @@ class Gate:
         self.open = threading.Event()
         self.gone: dict[str, bool] = {}
 
-    def handle(self, request: Request) -> Response:
+    def handle(self, request: HttpRequest) -> HttpResponse:
         self.entered.release()
         assert self.open.wait(PATIENCE)
         self.gone[request.target] = request.gone()
@@ -29,7 +29,7 @@ class Gate:
 
 
 def test_an_error_answer_of_the_agent_leaves_the_connection_usable() -> None:
-    def refuse_once(request: Request) -> Response:
+    def refuse_once(request: HttpRequest) -> HttpResponse:
         if request.target == "/refused":
             raise AgentError(Kind.REFUSED, "cannot drain: too few would be left")
         return echo(request)
@@ -54,7 +54,7 @@ def test_the_agent_can_tell_that_a_caller_has_hung_up() -> None:
 def test_a_defect_in_one_answer_is_a_500_and_a_line_in_the_log_and_not_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def defect(request: Request) -> Response:
+    def defect(request: HttpRequest) -> HttpResponse:
         raise ZeroDivisionError(request.target)
 
     with agent(defect) as on, Caller(on.path) as caller:
@@ -104,6 +104,21 @@ def test_when_every_connection_waits_for_an_answer_a_new_one_is_told_to_come_bac
         for caller in waiting:
             assert caller.reply().status == 200
             caller.socket.close()
+
+
+def test_once_it_stops_accepting_an_open_connection_carries_no_further_request() -> None:
+    asked: list[str] = []
+
+    def note(request: HttpRequest) -> HttpResponse:
+        asked.append(request.target)
+        return echo(request)
+
+    with agent(note) as on, Caller(on.path) as caller:
+        assert caller.get("/first").status == 200
+        on.transport.stop_accepting()
+        caller.send(b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert caller.ended()
+    assert asked == ["/first"]
 
 
 def test_close_lets_the_answers_under_way_leave() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 
 from wire import agent
-from zdd_agent.api.http1 import Limits, Request, Response
-from zdd_agent.cli.client import REPEATS, Client
+from zdd_agent.api.http1 import HttpRequest, HttpResponse, Limits
+from zdd_agent.cli.client import PAUSE_SECONDS, REPEATS, Client
 from zdd_agent.errors import AgentError, Kind
 
 OPERATION = {"id": "4f", "verb": "drain", "outcome": None, "error": None, "events": [], "message": ""}
@@ -22,7 +23,7 @@ DONE = {**OPERATION, "outcome": "succeeded", "message": "drained"}
 
 def answers(*documents: object, status: int = 200) -> Any:
     left = list(documents)
-    return lambda _: Response(status, json.dumps(left.pop(0)).encode())
+    return lambda _: HttpResponse(status, json.dumps(left.pop(0)).encode())
 
 
 def refusal(path: str | Path, method: str = "GET", target: str = "/v1/status") -> AgentError:
@@ -56,11 +57,11 @@ def says(folder: Path, *answers: bytes) -> Iterator[str]:
 
 
 def test_a_call_is_a_request_and_its_answer() -> None:
-    seen: list[Request] = []
+    seen: list[HttpRequest] = []
 
-    def note(request: Request) -> Response:
+    def note(request: HttpRequest) -> HttpResponse:
         seen.append(request)
-        return Response(202, b'{"id": "4f"}')
+        return HttpResponse(202, b'{"id": "4f"}')
 
     with agent(note) as on:
         assert Client(on.path).call("POST", "/v1/drain", {"reason": "Größe"}) == {"id": "4f"}
@@ -68,7 +69,7 @@ def test_a_call_is_a_request_and_its_answer() -> None:
 
 
 def test_an_error_of_the_agent_arrives_as_it_was_raised() -> None:
-    def busy(_: Request) -> Response:
+    def busy(_: HttpRequest) -> HttpResponse:
         raise AgentError(Kind.BUSY, "cannot drain: a rejoin is under way", hint="zdd-agent watch", value="4f")
 
     with agent(busy) as on:
@@ -146,10 +147,10 @@ def test_an_agent_that_always_hangs_up_is_given_up(tmp_path: Path) -> None:
 def test_a_refusal_that_comes_before_the_request_is_read_is_told_as_it_is() -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    def hold(_: Request) -> Response:
+    def hold(_: HttpRequest) -> HttpResponse:
         entered.set()
         leave.wait()
-        return Response(200, b"{}")
+        return HttpResponse(200, b"{}")
 
     with agent(hold, Limits(connections_per_user=1)) as on:
         first = threading.Thread(target=Client(on.path).call, args=("GET", "/"))
@@ -182,9 +183,9 @@ def test_following_asks_after_the_last_event_that_it_knows_and_shows_each_once()
         {**DONE, "events": [{"seq": 11, "text": "three"}]},
     ]
 
-    def note(request: Request) -> Response:
+    def note(request: HttpRequest) -> HttpResponse:
         targets.append(request.target)
-        return Response(200, json.dumps(left.pop(0)).encode())
+        return HttpResponse(200, json.dumps(left.pop(0)).encode())
 
     shown: list[str] = []
     with agent(note) as on:
@@ -197,12 +198,12 @@ def test_following_asks_after_the_last_event_that_it_knows_and_shows_each_once()
 def test_following_survives_a_restart_of_the_agent() -> None:
     calls = 0
 
-    def restarting(_: Request) -> Response:
+    def restarting(_: HttpRequest) -> HttpResponse:
         nonlocal calls
         calls += 1
         if calls == 2:
             on.transport.close(0)  # it stops in the middle of its answer
-        return Response(200, json.dumps(OPERATION).encode())
+        return HttpResponse(200, json.dumps(OPERATION).encode())
 
     with agent(restarting) as on:
         following: list[Any] = []
@@ -217,8 +218,15 @@ def test_following_survives_a_restart_of_the_agent() -> None:
     assert following[0]["outcome"] == "succeeded"
 
 
+def test_following_pauses_after_an_answer_without_news_since_an_agent_that_stops_answers_at_once() -> None:
+    with agent(answers(*[OPERATION] * 3, DONE)) as on:
+        began = time.monotonic()
+        Client(on.path).follow(OPERATION, lambda _: None)
+    assert time.monotonic() - began >= 3 * PAUSE_SECONDS
+
+
 def test_following_ends_with_an_error_that_waiting_cannot_cure() -> None:
-    def forgot(_: Request) -> Response:
+    def forgot(_: HttpRequest) -> HttpResponse:
         raise AgentError(Kind.NOT_FOUND, "cannot show operation '4f': there is none")
 
     with agent(forgot) as on, pytest.raises(AgentError) as caught:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wire import agent
-from zdd_agent.api.http1 import Request, Response
+from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.cli import commands
 from zdd_agent.errors import AgentError, Kind
 
@@ -61,7 +61,7 @@ class Scripted:
         self.asked: list[tuple[str, Any]] = []
         self._answers = answers
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         name = request.target.removeprefix("/v1/").partition("/")[0]
         body = json.loads(request.body) if request.body else None
         self.asked.append((f"{request.method} {name}", body))
@@ -70,7 +70,7 @@ class Scripted:
             raise answer
         if isinstance(answer, list):
             answer = answer.pop(0)
-        return Response(200, json.dumps(answer).encode())
+        return HttpResponse(200, json.dumps(answer).encode())
 
 
 def nothing_local(_: Namespace) -> int:
@@ -393,20 +393,28 @@ def test_run_ends_with_the_code_of_a_rejoin_that_fails() -> None:
 # Real processes: signals and pipes
 
 
-def started(path: str, *words: str, **more: Any) -> "subprocess.Popen[str]":
+def started(
+    path: str, *words: str, interrupt: signal.Handlers = signal.SIG_DFL, **more: Any
+) -> "subprocess.Popen[str]":
+    """The command in a process of its own, as from a terminal, or with SIGINT ignored as from a script's `… &`."""
     environ = {**os.environ, "ZDD_AGENT_SOCKET": path, "PYTHONUNBUFFERED": "1"}
     argv = [sys.executable, "-m", "zdd_agent", *words]
-    return subprocess.Popen(argv, env=environ, text=True, stderr=subprocess.PIPE, **more)
+    # A child inherits what is ignored, and whoever started these tests may have had it ignored.
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return subprocess.Popen(argv, env=environ, text=True, stderr=subprocess.PIPE, **more)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_ends_the_command_with_130_and_says_that_the_drain_goes_on() -> None:
     asked, leave = threading.Event(), threading.Event()
 
-    def wait(request: Request) -> Response:
+    def wait(request: HttpRequest) -> HttpResponse:
         if request.method == "GET":
             asked.set()
             leave.wait()
-        return Response(200, json.dumps(operation()).encode())
+        return HttpResponse(200, json.dumps(operation()).encode())
 
     with agent(wait) as on, started(on.path, "drain") as process:
         assert asked.wait(10)
@@ -437,6 +445,25 @@ def test_ctrl_c_lets_the_command_of_run_end_in_its_own_way_and_leaves_the_host_o
     assert [what for what, _ in does.asked] == ["POST drain", "GET operations"]
 
 
+def test_a_run_in_the_background_that_ignores_ctrl_c_goes_on_and_so_does_its_command(tmp_path: Path) -> None:
+    # The subshell is a child that nothing but an inherited "ignore" protects.
+    script = "touch ready; (sleep 0.5; touch cleaned-up); [ -e cleaned-up ]"
+    does = Scripted(drain=operation(), rejoin=operation("rejoin"), operations=[done(), done("rejoin")])
+    with (
+        agent(does) as on,
+        started(
+            on.path, "run", "--", "sh", "-c", script, interrupt=signal.SIG_IGN, cwd=tmp_path, start_new_session=True
+        ) as process,
+    ):
+        while not (tmp_path / "ready").exists():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert (tmp_path / "cleaned-up").exists()
+    assert [what for what, _ in does.asked][2:] == ["POST rejoin", "GET operations"]
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("timed_out", 3)])
 def test_a_reader_that_left_changes_neither_the_exit_code_nor_is_it_spoken_of(outcome: str, code: int) -> None:
     error = {"kind": outcome, "message": "because", "hint": ""} if code else None
@@ -448,6 +475,16 @@ def test_a_reader_that_left_changes_neither_the_exit_code_nor_is_it_spoken_of(ou
         _, err = process.communicate()
     assert process.returncode == code
     assert "BrokenPipe" not in err
+
+
+def test_a_reader_that_left_is_not_spoken_of_by_check_config_either(tmp_path: Path) -> None:
+    environ = {**os.environ, "ZDD_AGENT_STATE_DIRECTORY": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = [sys.executable, "-m", "zdd_agent", "check-config"]
+    done = subprocess.run(argv, env=environ, text=True, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_loads_nothing_but_the_standard_library() -> None:

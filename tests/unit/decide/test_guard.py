@@ -10,7 +10,7 @@ from fakes import START, FakeAws, FakeClock, arn, group
 from host import MANY_TURNS, Host, succeeded
 from zdd_agent.decide.guard import leaving, shortages
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Floor, Identity, Membership, State, Target, TargetHealth
+from zdd_agent.model.aws import Identity, Membership, MinHealthy, State, Target, TargetHealth
 from zdd_agent.model.operation import Check, Observation, Outcome, Posture, Verb
 
 ME = Target(arn("web"), "i-me", 8080)
@@ -27,17 +27,17 @@ def seen(*states: State, mine: State = State.HEALTHY, zones: tuple[str, ...] = (
 
 
 def test_a_host_may_leave_when_enough_others_are_healthy() -> None:
-    assert not shortages(WEB, seen(State.HEALTHY), Floor(1))
+    assert not shortages(WEB, seen(State.HEALTHY), MinHealthy(1))
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.HEALTHY])
 def test_only_healthy_others_count(state: State) -> None:
-    (short,) = shortages(WEB, seen(state), Floor(1))
+    (short,) = shortages(WEB, seen(state), MinHealthy(1))
     assert str(short) == "web has 0 other healthy, 1 must stay"
 
 
 def test_this_host_itself_does_not_count() -> None:
-    assert shortages(WEB, seen(), Floor(1))
+    assert shortages(WEB, seen(), MinHealthy(1))
 
 
 def test_this_hosts_other_ports_do_not_count() -> None:
@@ -45,7 +45,7 @@ def test_this_hosts_other_ports_do_not_count() -> None:
     both = Membership((group(),), (ME, second))
     look = seen()
     look = Observation((*look.population, TargetHealth(second, State.HEALTHY)), frozenset(), START, START)
-    assert shortages(both, look, Floor(1))
+    assert shortages(both, look, MinHealthy(1))
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,22 @@ def test_this_hosts_other_ports_do_not_count() -> None:
 )
 def test_a_percentage_is_of_the_registered_rounded_up(siblings: int, percent: float, may: bool) -> None:
     look = seen(*[State.HEALTHY] * siblings)
-    assert (not shortages(WEB, look, Floor(percent=percent))) is may
+    assert (not shortages(WEB, look, MinHealthy(percent=percent))) is may
 
 
 def test_with_cross_zone_balancing_off_each_zone_needs_its_own() -> None:
     apart = Membership((group(cross_zone=False),), (ME,))
-    (short,) = shortages(apart, seen(State.HEALTHY, zones=("a", "b")), Floor(1))
+    (short,) = shortages(apart, seen(State.HEALTHY, zones=("a", "b")), MinHealthy(1))
     assert short.zone == "a"
-    assert not shortages(apart, seen(State.HEALTHY, zones=("a", "a")), Floor(1))
+    assert not shortages(apart, seen(State.HEALTHY, zones=("a", "a")), MinHealthy(1))
 
 
 def test_with_cross_zone_balancing_on_zones_do_not_matter() -> None:
-    assert not shortages(WEB, seen(State.HEALTHY, zones=("a", "b")), Floor(1))
+    assert not shortages(WEB, seen(State.HEALTHY, zones=("a", "b")), MinHealthy(1))
 
 
 def test_a_floor_of_nothing_lets_the_last_host_go() -> None:
-    assert not shortages(WEB, seen(), Floor(0))
+    assert not shortages(WEB, seen(), MinHealthy(0))
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.UNUSED])
@@ -136,7 +136,7 @@ def test_a_restart_between_the_guard_and_the_deregistration_guards_again() -> No
 class Race:
     """Hosts of one group over one AWS and one clock, turned in any order."""
 
-    def __init__(self, count: int, floor: Floor) -> None:
+    def __init__(self, count: int, floor: MinHealthy) -> None:
         self.clock = FakeClock()
         aws = FakeAws(self.clock, [group()])
         self.hosts = []
@@ -144,7 +144,7 @@ class Race:
             name = f"i-{number}"
             aws.put("web", name)
             who = Identity(name, "eu-west-1", "eu-west-1a", "vpc-1", (f"10.0.0.{number}",))
-            self.hosts.append(Host(aws=aws, who=who, floor=floor))
+            self.hosts.append(Host(aws=aws, who=who, minimum=floor))
         self.aws = aws
 
     def run(self, order: itertools.cycle[int]) -> list[Outcome | None]:
@@ -170,7 +170,7 @@ ORDERS = [(0, 1), (0, 0, 0, 0, 1), (1, 1, 1, 1, 1, 0), (0, 0, 0, 0, 0, 0, 1), (1
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_of_two_hosts_that_ask_at_once_at_most_one_leaves(order: tuple[int, ...]) -> None:
-    race = Race(2, Floor(1))
+    race = Race(2, MinHealthy(1))
     outcomes = race.run(itertools.cycle(order))
     assert sorted(map(str, outcomes)) == ["refused", "succeeded"]
     race.clock.time += 60
@@ -178,12 +178,12 @@ def test_of_two_hosts_that_ask_at_once_at_most_one_leaves(order: tuple[int, ...]
 
 
 def test_in_a_tie_the_later_claim_goes_back_and_the_earlier_one_stays_out() -> None:
-    race = Race(2, Floor(1))
+    race = Race(2, MinHealthy(1))
     assert race.run(itertools.cycle((0, 1))) == [Outcome.SUCCEEDED, Outcome.REFUSED]
 
 
 def test_of_three_hosts_with_a_floor_of_one_two_may_leave_together() -> None:
-    race = Race(3, Floor(1))
+    race = Race(3, MinHealthy(1))
     outcomes = race.run(itertools.cycle((0, 1, 2)))
     assert outcomes.count(Outcome.SUCCEEDED) == 2
     race.clock.time += 60
@@ -191,7 +191,7 @@ def test_of_three_hosts_with_a_floor_of_one_two_may_leave_together() -> None:
 
 
 def test_of_four_hosts_with_a_floor_of_three_one_leaves() -> None:
-    race = Race(4, Floor(3))
+    race = Race(4, MinHealthy(3))
     outcomes = race.run(itertools.cycle((3, 1, 2, 0)))
     assert outcomes.count(Outcome.SUCCEEDED) == 1
     race.clock.time += 60
@@ -199,7 +199,7 @@ def test_of_four_hosts_with_a_floor_of_three_one_leaves() -> None:
 
 
 def test_a_host_that_goes_back_is_registered_as_before_and_says_why() -> None:
-    race = Race(2, Floor(1))
+    race = Race(2, MinHealthy(1))
     race.run(itertools.cycle((0, 1)))
     later = race.hosts[1]
     operation = later.record().operation
@@ -212,7 +212,7 @@ def test_a_host_that_goes_back_is_registered_as_before_and_says_why() -> None:
 
 
 def test_a_deregistration_that_took_too_long_gives_way_whatever_its_id() -> None:
-    race = Race(2, Floor(1))
+    race = Race(2, MinHealthy(1))
     slow = race.hosts[0]
     deregister = race.aws.deregister
 
@@ -236,7 +236,7 @@ def test_a_deregistration_that_took_too_long_gives_way_whatever_its_id() -> None
 
 
 def test_going_back_is_tried_until_it_works() -> None:
-    race = Race(2, Floor(1))
+    race = Race(2, MinHealthy(1))
     race.aws.errors["RegisterTargets"] = [AgentError(Kind.AWS_UNAVAILABLE, "cannot", transient=True) for _ in range(3)]
     assert race.run(itertools.cycle((0, 1))) == [Outcome.SUCCEEDED, Outcome.REFUSED]
     race.clock.time += 60

@@ -6,7 +6,7 @@ import pytest
 
 from fakes import group
 from host import Host
-from zdd_agent.engine.doctor import Doctor, Finding
+from zdd_agent.engine.doctor import Finding
 from zdd_agent.errors import AgentError, Kind
 
 
@@ -18,15 +18,7 @@ def in_service() -> Host:
 
 
 def examine(host: Host) -> dict[str, Finding]:
-    doctor = Doctor(
-        observer=host.observer,
-        aws=host.aws,
-        metadata=host.metadata,
-        prober=host.prober,
-        clock=host.clock,
-        floor=host.floor,
-        local=(("socket", lambda: "has mode 0660"),),
-    )
+    doctor = host.doctor(("socket", lambda: "has mode 0660"))
     return {finding.name: finding for finding in doctor.examine()}
 
 

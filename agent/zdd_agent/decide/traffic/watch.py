@@ -56,10 +56,14 @@ class Track:
         """Whether a byte came or left in the last seconds before it was seen."""
         return min(self.connection.last_received_seconds_ago, self.connection.last_sent_seconds_ago) < seconds
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether something is unread, unsent or unanswered."""
+        return self.connection.unread > 0 or self.connection.unsent > 0 or not self.answered
+
     def works(self, quiet_seconds: float) -> bool:
         """Whether the app, the kernel or the peer still has something to do with it."""
-        waits = self.connection.unread > 0 or self.connection.unsent > 0 or not self.answered
-        return waits or self.moved_within(quiet_seconds)
+        return self.unfinished or self.moved_within(quiet_seconds)
 
     def seen(self, connection: Connection, at: float) -> Track:
         """The same connection in a later sample."""

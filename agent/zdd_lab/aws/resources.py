@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from zdd_lab.aws.identity import Identity
-from zdd_lab.aws.topology import REGION, TopologyReader
+from zdd_lab.aws.instance_identity import Identity
+from zdd_lab.aws.topology_reader import REGION, TopologyReader
 from zdd_lab.model.profile import Profile
 
 ZONES = {"a": f"{REGION}a", "b": f"{REGION}b"}
@@ -15,7 +15,7 @@ _IMAGE = "ami-12c6146b"  # any: moto does not check it
 
 
 @dataclass(frozen=True, slots=True)
-class Premises:
+class Network:
     """Where hosts are put."""
 
     vpc: str
@@ -32,7 +32,7 @@ class Front:
     listener: str  # ARN
 
 
-def create_premises(reader: TopologyReader, prefix: str) -> Premises:
+def create_network(reader: TopologyReader, prefix: str) -> Network:
     """A VPC over the lab's addresses, with a subnet in each zone."""
     cidr = f"{prefix}.0/24"
     vpc = reader.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
@@ -41,18 +41,18 @@ def create_premises(reader: TopologyReader, prefix: str) -> Premises:
         letter: reader.ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=ZONES[letter])["Subnet"]
         for letter, block in blocks.items()
     }
-    return Premises(vpc, cidr, {letter: subnet["SubnetId"] for letter, subnet in subnets.items()})
+    return Network(vpc, cidr, {letter: subnet["SubnetId"] for letter, subnet in subnets.items()})
 
 
-def create_front(reader: TopologyReader, premises: Premises, profile: Profile, port: int) -> Front:
+def create_front(reader: TopologyReader, network: Network, profile: Profile, port: int) -> Front:
     """A load balancer over both zones, a target group `web` for instances, and the listener between them."""
-    balancer = reader.elb.create_load_balancer(Name="web", Subnets=list(premises.subnets.values()))
+    balancer = reader.elb.create_load_balancer(Name="web", Subnets=list(network.subnets.values()))
     balancer_arn: str = balancer["LoadBalancers"][0]["LoadBalancerArn"]
     group = reader.elb.create_target_group(
         Name=GROUP_NAME,
         Protocol="HTTP",
         Port=port,
-        VpcId=premises.vpc,
+        VpcId=network.vpc,
         TargetType="instance",
         HealthCheckPath="/healthz",
         HealthCheckIntervalSeconds=round(profile.check_interval / profile.check_scale),
@@ -75,7 +75,7 @@ def create_front(reader: TopologyReader, premises: Premises, profile: Profile, p
     return Front(balancer_arn, group_arn, listener["Listeners"][0]["ListenerArn"])
 
 
-def create_instance(reader: TopologyReader, premises: Premises, prefix: str, number: int) -> Identity:
+def create_instance(reader: TopologyReader, network: Network, prefix: str, number: int) -> Identity:
     """The instance of host `number`, from 1 on.
 
     Odd numbers are in zone a at PREFIX.(10 + number), even ones in zone b at PREFIX.(138 + number): each within
@@ -88,7 +88,7 @@ def create_instance(reader: TopologyReader, premises: Premises, prefix: str, num
         MinCount=1,
         MaxCount=1,
         InstanceType="t3.micro",
-        SubnetId=premises.subnets[letter],
+        SubnetId=network.subnets[letter],
         PrivateIpAddress=address,
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}],
     )["Instances"][0]
@@ -98,9 +98,9 @@ def create_instance(reader: TopologyReader, premises: Premises, prefix: str, num
         address=address,
         zone=ZONES[letter],
         mac=launched["NetworkInterfaces"][0]["MacAddress"],
-        vpc=premises.vpc,
-        subnet=premises.subnets[letter],
-        vpc_cidr=premises.cidr,
+        vpc=network.vpc,
+        subnet=network.subnets[letter],
+        vpc_cidr=network.cidr,
         access_key=f"ASIAZDDLABHOST{number:06d}",
         tags={"Name": name},
     )

@@ -56,6 +56,6 @@ class NodeSettings:
 
     idle_timeout: float = 60.0  # s: idle keep-alive connections, to clients and to targets
     response_timeout: float = 60.0  # s without a byte in either direction: 504
-    closes_idle_on_let_go: bool = True
+    closes_idle_on_deregistration: bool = True
     checks_while_draining: bool = False
     one_check_is_enough: bool = True  # initial -> healthy after one pass, as on ALB

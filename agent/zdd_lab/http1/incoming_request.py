@@ -1,12 +1,19 @@
 """One request as a server sees it, and the means to answer it."""
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from zdd_lab.http1.connection import LAST_CHUNK, Framing, Headers, Hold, RequestHead, as_chunk, encode_response, header
-
-if TYPE_CHECKING:
-    from zdd_lab.http1.server import ServerConnection
+from zdd_lab.http1.connection import (
+    LAST_CHUNK,
+    Connection,
+    Framing,
+    Headers,
+    Hold,
+    RequestHead,
+    as_chunk,
+    encode_response,
+    header,
+)
 
 _REASONS = {
     200: b"OK",
@@ -19,10 +26,21 @@ _REASONS = {
 }
 
 
+class RequestConnection(Connection):
+    """A connection that requests come in on, as one of them sees it."""
+
+    peer = ""  # the client's address
+    closing = False  # announce the end with the next answer
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Take up the next request if the current one is done."""
+
+
 class Incoming:
     """One request on a server's connection, and the means to answer it."""
 
-    def __init__(self, connection: "ServerConnection", head: RequestHead) -> None:
+    def __init__(self, connection: RequestConnection, head: RequestHead) -> None:
         self.connection = connection
         self.head = head
         self.on_gone: Callable[[], None] | None = None  # the client left before the answer was complete

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from zdd_lab.model.registration import NodeView, Registered
-from zdd_lab.model.types import TargetKey
-from zdd_lab.model.world import Group, Topology
+from zdd_lab.model.target import TargetKey
+from zdd_lab.model.topology import Group, Topology
 
 State = tuple[str, str | None, str | None]  # state, reason, description
 
@@ -57,7 +57,7 @@ NO_NODE_ANSWERS: State = ("unavailable", "Elb.InternalError", "Internal error")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class TargetHealth:
     """One entry of DescribeTargetHealth."""
 
     key: TargetKey
@@ -67,7 +67,9 @@ class Picture:
     description: str | None
 
 
-def draw(target: Registered, topology: Topology, nodes: Collection[str], down: Collection[str], now: float) -> State:
+def current_health(
+    target: Registered, topology: Topology, nodes: Collection[str], down: Collection[str], now: float
+) -> State:
     """The state of a registered target that is not draining.
 
     Args:

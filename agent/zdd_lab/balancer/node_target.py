@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
+from zdd_lab.balancer.connection_pool import Pool
 from zdd_lab.balancer.health_checks import INITIAL, Checker
-from zdd_lab.balancer.pool import Pool
-from zdd_lab.model.types import Backend, NodeHealth, NodeSettings
+from zdd_lab.model.target import Backend, NodeHealth, NodeSettings
 
 
 class TargetCounters(TypedDict):
@@ -16,7 +16,7 @@ class TargetCounters(TypedDict):
     id: str
     port: int
     state: str
-    let_go: bool
+    deregistered: bool
     requests: int
     in_flight: int
     last_request_at: float | None  # wall time, s
@@ -29,7 +29,7 @@ class InFlight(Protocol):
     def cut(self, why: str) -> None: ...
 
 
-class Target:
+class NodeTarget:
     """One registered target, from a node's `add` to its `cut`."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Target:
         on_health: Callable[[NodeHealth], None],
     ) -> None:
         self.backend = backend
-        self.let_go = False
+        self.deregistered = False
         self.in_flight: set[InFlight] = set()
         self.healthy_since: float | None = None  # wall time, s
         self.pool = Pool(backend.address, backend.key.port, source, settings.idle_timeout)
@@ -74,7 +74,7 @@ class Target:
 
     def start_checks(self) -> None:
         """Health-check it, unless it was let go and such are not checked."""
-        if not self.let_go or self._settings.checks_while_draining:
+        if not self.deregistered or self._settings.checks_while_draining:
             self._checker.start()
 
     def stop_checks(self) -> None:
@@ -85,25 +85,25 @@ class Target:
         """Take new settings. One that was let go is routable again, once it has proved its health anew."""
         self._checker.stop()
         self.backend = backend
-        if self.let_go:
-            self.let_go = False
+        if self.deregistered:
+            self.deregistered = False
             self.healthy_since = None
             self._checker = self._new_checker()
         else:
             self._checker = self._new_checker(self.health)
 
-    def begin_let_go(self) -> None:
+    def deregister(self) -> None:
         """Take no new request; what is under way goes on."""
-        self.let_go = True
+        self.deregistered = True
         if not self._settings.checks_while_draining:
             self._checker.stop()
-        if self._settings.closes_idle_on_let_go:
+        if self._settings.closes_idle_on_deregistration:
             self.pool.close_idle()
 
     @property
     def keeps_connections(self) -> bool:
         """Whether a connection is kept once its answer is complete."""
-        return not (self.let_go and self._settings.closes_idle_on_let_go)
+        return not (self.deregistered and self._settings.closes_idle_on_deregistration)
 
     def request_begins(self, request: InFlight) -> None:
         """Count a request that is sent to it."""
@@ -126,7 +126,7 @@ class Target:
             "id": key.id,
             "port": key.port,
             "state": self.health.state,
-            "let_go": self.let_go,
+            "deregistered": self.deregistered,
             "requests": self._requests,
             "in_flight": len(self.in_flight),
             "last_request_at": self._last_request_at,

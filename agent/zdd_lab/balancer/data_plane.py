@@ -4,15 +4,15 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 
-from zdd_lab.aws.topology import TopologyReader
+from zdd_lab.aws.topology_reader import TopologyReader
 from zdd_lab.balancer.node import Node
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.schedule import Command
-from zdd_lab.model.types import NodeHealth, TargetKey
-from zdd_lab.model.world import NodePlace
+from zdd_lab.model.target import NodeHealth, TargetKey
+from zdd_lab.model.topology import NodePlace
 
 
-class Plane:
+class DataPlane:
     """The data plane's nodes and the one task that drives them from the model."""
 
     def __init__(self, elb: Elb, reader: TopologyReader, addresses: Mapping[str, str]) -> None:
@@ -86,9 +86,9 @@ class Plane:
 
     def _give(self, command: Command) -> None:
         node = self.nodes[command.node]
-        if command.action == "let_go":
-            node.let_go(command.key)
+        if command.action == "deregister":
+            node.deregister(command.key)
         elif command.action == "cut":
             node.cut(command.key)
         elif backend := self.elb.backend(command.key):
-            node.add(backend)
+            node.register(backend)

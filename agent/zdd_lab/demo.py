@@ -18,7 +18,7 @@ import uvloop
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
 from zdd_lab.model.profile import PROFILES
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.report.screen import Screen
 from zdd_lab.report.timeline import Run, Span, draw
 from zdd_lab.traffic.records import Record, Summary, read_records, summarize
@@ -170,7 +170,7 @@ async def _load(stage: Stage, file: Path, requests: int) -> AsyncIterator[None]:
     for url in stage.lab.urls:
         words += ["--url", url]
     load = await asyncio.create_subprocess_exec(
-        *leash.leashed([sys.executable, *words]),
+        *children.dies_with_parent([sys.executable, *words]),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
     )
@@ -196,7 +196,7 @@ async def _through_the_agent(stage: Stage, host: Host) -> None:
     stage.screen.say(f"{host.name}: zdd-agent drain && restart && zdd-agent rejoin")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     shell = await asyncio.create_subprocess_exec(
-        *leash.leashed(["/bin/sh", "-c", f"zdd-agent drain && {restart} && zdd-agent rejoin"]),
+        *children.dies_with_parent(["/bin/sh", "-c", f"zdd-agent drain && {restart} && zdd-agent rejoin"]),
         env=stage.lab.env(host) | {"PATH": path},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -7,8 +7,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from zdd_lab.model.types import HealthCheck
-from zdd_lab.model.world import Group, Instance, Listener, LoadBalancer, Topology
+from zdd_lab.model.target import HealthCheck
+from zdd_lab.model.topology import Group, Instance, Listener, LoadBalancer, Topology
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"  # moto's own

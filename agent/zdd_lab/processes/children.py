@@ -18,7 +18,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def leashed(argv: Sequence[str]) -> list[str]:
+def dies_with_parent(argv: Sequence[str]) -> list[str]:
     """The words that start this program on a leash; the first must be a path."""
     return [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *argv]
 
@@ -34,7 +34,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.
     """
     with log.open("ab") as out:
         return subprocess.Popen(
-            leashed(argv),
+            dies_with_parent(argv),
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from zdd_lab.balancer.target import Target
+from zdd_lab.balancer.node_target import NodeTarget
 from zdd_lab.http1.client import ClientConnection
 from zdd_lab.http1.connection import (
     LAST_CHUNK,
@@ -18,7 +18,7 @@ from zdd_lab.http1.connection import (
     end_to_end,
     surface,
 )
-from zdd_lab.http1.incoming import Incoming
+from zdd_lab.http1.incoming_request import Incoming
 
 _TITLES = {
     408: "408 Request Timeout",
@@ -70,7 +70,7 @@ class Forwarding:
     def __init__(
         self,
         incoming: Incoming,
-        target: Target,
+        target: NodeTarget,
         response_timeout: float,
         on_end: Callable[[int, str], None],
     ) -> None:

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from subprocess import Popen
 
-from zdd_lab.processes import leash
+from zdd_lab.processes import children
 from zdd_lab.processes.serving import listens
 
 _START_TIMEOUT = 20.0  # s; it takes about 1 s, more on a busy machine
 
 
-class MotoChild:
+class MotoProcess:
     """Starts and stops one moto server. Its state lives and dies with it."""
 
     def __init__(self, address: str, port: int, log: Path) -> None:
@@ -23,24 +23,24 @@ class MotoChild:
         """Start it and wait until it listens.
 
         Raises:
-            leash.ChildStartError: it ended, or something else listens there, most likely another lab's.
+            children.ChildStartError: it ended, or something else listens there, most likely another lab's.
             TimeoutError: it does not listen in time.
         """
         if await listens(self._address, self._port):
-            raise leash.ChildStartError(f"cannot start moto on {self.url}: another lab is there, use another prefix")
+            raise children.ChildStartError(f"cannot start moto on {self.url}: another lab is there, use another prefix")
         # With AWS's own policies, which roles are given beside ours.
         known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-        env = leash.bare_environment() | known | {"AWS_EC2_METADATA_DISABLED": "true"}
-        argv = [sys.executable, "-m", "zdd_lab.aws.moto_child", self._address, str(self._port)]
-        self._child = leash.spawn(argv, env, self._log)
+        env = children.bare_environment() | known | {"AWS_EC2_METADATA_DISABLED": "true"}
+        argv = [sys.executable, "-m", "zdd_lab.aws.moto_process", self._address, str(self._port)]
+        self._child = children.spawn(argv, env, self._log)
         async with asyncio.timeout(_START_TIMEOUT):
             while not await listens(self._address, self._port):
                 if self._child.poll() is not None:
-                    raise leash.ChildStartError(f"cannot start moto on {self.url}: see {self._log}")
+                    raise children.ChildStartError(f"cannot start moto on {self.url}: see {self._log}")
                 await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
-        await asyncio.to_thread(leash.stop, self._child)
+        await asyncio.to_thread(children.stop, self._child)
 
 
 def _serve(address: str, port: int) -> None:
@@ -54,7 +54,7 @@ def _serve(address: str, port: int) -> None:
     )
     from werkzeug.serving import make_server  # noqa: PLC0415
 
-    from zdd_lab.aws.moto_repairs import repair  # noqa: PLC0415
+    from zdd_lab.aws.moto_fixes import repair  # noqa: PLC0415
 
     repair()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import dataclass, field
 
-from zdd_lab.aws.topology import ACCOUNT, MADE_UP_SECRET, REGION
+from zdd_lab.aws.topology_reader import ACCOUNT, MADE_UP_SECRET, REGION
 
 ROLE = "zdd-host"
 CREDENTIALS_LAST = 6 * 3600.0  # s, about as long as EC2's own

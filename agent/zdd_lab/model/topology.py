@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from zdd_lab.model.types import HealthCheck
+from zdd_lab.model.target import HealthCheck
 
 ZONES_EVERYWHERE = "all"
 

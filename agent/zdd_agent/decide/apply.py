@@ -1,0 +1,190 @@
+"""Pure: the only place where a record changes. One table says which step is legal in which state.
+
+A step that the table does not hold raises, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from zdd_agent.decide import asked
+from zdd_agent.decide.actions import (
+    Action,
+    Asked,
+    Attach,
+    Begin,
+    Boot,
+    Cancel,
+    Confirm,
+    Deregister,
+    Discover,
+    Done,
+    Drop,
+    End,
+    Extend,
+    Forget,
+    Found,
+    GoBack,
+    Identify,
+    Join,
+    MakeClaim,
+    NotTaken,
+    Refresh,
+    Refreshed,
+    Register,
+    Result,
+    Resume,
+    Retry,
+)
+from zdd_agent.decide.endings import IllegalStepError, ended
+from zdd_agent.model.record import (
+    Claiming,
+    Confirming,
+    Departure,
+    Drained,
+    Draining,
+    GoingBack,
+    Guarding,
+    InService,
+    Joining,
+    Out,
+    Probing,
+    Record,
+    Resting,
+    State,
+    Warming,
+    departure,
+)
+
+# (record, its state, action, now, result) → record
+Step = Callable[[Record, Any, Any, float, Any], Record]
+
+
+def apply(record: Record, action: Action | Asked, result: Result, now: float) -> Record:
+    """The record after a step.
+
+    Args:
+        record: as it stands on disk.
+        action: what was done, or asked for.
+        result: what came of it; `Done` where there is nothing more to say.
+        now: seconds since the epoch.
+
+    Raises:
+        IllegalStepError: the step is not in the table; nothing changes.
+    """
+    step = STEPS.get((type(record.state), type(action), type(result)))
+    if step is None:
+        said = f"{type(action).__name__} with {type(result).__name__} in {type(record.state).__name__}"
+        raise IllegalStepError(said)
+    return step(record, record.state, action, now, result)
+
+
+def _found(record: Record, _: State, __: Discover, ___: float, found: Found) -> Record:
+    listed = (*(health.target for health in found.seen.population), *found.seen.absent)
+    return replace(record, membership=found.membership, listed=listed)
+
+
+def _refreshed(record: Record, _: State, __: Refresh, ___: float, result: Refreshed) -> Record:
+    return replace(record, membership=result.membership)
+
+
+def _dropped(record: Record, _: State, action: Drop, *__: Any) -> Record:
+    return replace(record, membership=record.membership.without_groups(action.groups))
+
+
+def _extended(record: Record, _: State, action: Extend, *__: Any) -> Record:
+    return _until(record, action.deadline)
+
+
+def _claimed(record: Record, _: Guarding | Draining, action: MakeClaim, now: float, *__: Any) -> Record:
+    before = record.resting
+    state = Claiming(before, _since(before, now), action.targets, action.nodes, action.claim, action.ending)
+    membership = replace(record.membership, spare=action.spare)
+    return _until(replace(record, membership=membership, state=state), action.deadline)
+
+
+def _resumed(record: Record, _: Guarding, action: Resume, now: float, *__: Any) -> Record:
+    left = Departure(_since(record.resting, now), action.accepted_at, (), action.nodes)
+    return _until(replace(record, state=Draining(left, action.ending)), action.deadline)
+
+
+def _deregistered(record: Record, state: Claiming, action: Deregister, now: float, *_: Any) -> Record:
+    return replace(record, state=Confirming(state.before, departure(state, now), action.claim, state.ending))
+
+
+def _confirmed(record: Record, state: Confirming, *_: Any) -> Record:
+    return replace(record, state=Draining(state.left, state.ending))
+
+
+def _going_back(record: Record, state: Claiming | Confirming, action: GoBack, now: float, *_: Any) -> Record:
+    left = departure(state, now) if isinstance(state, Claiming) else state.left
+    return _until(replace(record, state=GoingBack(state.before, left, action.failure)), action.deadline)
+
+
+def _retried(record: Record, state: GoingBack, action: Retry, *_: Any) -> Record:
+    return _until(replace(record, state=Guarding(state.before)), action.deadline)
+
+
+def _joined(record: Record, state: Probing | Warming, action: Join, *_: Any) -> Record:
+    return _until(replace(record, state=Joining(state.before)), action.deadline)
+
+
+def _registered(record: Record, state: Joining, action: Register, now: float, *_: Any) -> Record:
+    return replace(record, state=Warming(state.before, now, bool(action.targets)))
+
+
+def _same(record: Record, *_: Any) -> Record:
+    return record
+
+
+def _ended(record: Record, _: State, end: End, now: float, *__: Any) -> Record:
+    return ended(record, end, now)
+
+
+def _until(record: Record, deadline: float) -> Record:
+    # A time-out that somebody gave is for the whole operation, and no step lengthens it.
+    one = record.underway
+    if one is None or one.request.timeout is not None:
+        return record
+    return replace(record, underway=replace(one, deadline=deadline))
+
+
+def _since(before: Resting, now: float) -> float:
+    return now if isinstance(before, InService) else before.left.since
+
+
+_RESTING = (InService, Drained, Out)
+_OF_A_DRAIN = (Guarding, Claiming, Confirming, Draining, GoingBack)
+_OF_A_REJOIN = (Probing, Joining, Warming)
+_BUSY = (*_OF_A_DRAIN, *_OF_A_REJOIN)
+
+
+def _in(states: tuple[type, ...], action: type, result: type, step: Step) -> dict[tuple[type, type, type], Step]:
+    return {(state, action, result): step for state in states}
+
+
+STEPS: Mapping[tuple[type, type, type], Step] = {
+    **_in((InService, Guarding, Probing), Discover, Found, _found),
+    **_in((Probing,), Refresh, Refreshed, _refreshed),
+    **_in((Guarding, Draining), MakeClaim, Done, _claimed),
+    **_in((Guarding,), Resume, Done, _resumed),
+    **_in((Claiming,), Deregister, Done, _deregistered),
+    **_in((Confirming,), Confirm, Done, _confirmed),
+    **_in((Claiming, Confirming), GoBack, Done, _going_back),
+    **_in((GoingBack,), Retry, Done, _retried),
+    **_in((Probing, Warming), Join, Done, _joined),
+    **_in((Joining,), Register, Done, _registered),
+    **_in((Joining, GoingBack), Register, NotTaken, _same),
+    **_in((GoingBack,), Register, Done, _same),
+    **_in(_BUSY, Drop, Done, _dropped),
+    **_in(_BUSY, Extend, Done, _extended),
+    **_in(_BUSY, End, Done, _ended),
+    **_in((*_RESTING, *_OF_A_REJOIN), Begin, Done, asked.begun),
+    **_in(_BUSY, Attach, Done, asked.attached),
+    **_in(_BUSY, Cancel, Done, asked.cancelled),
+    **_in((*_RESTING, Probing), Forget, Done, asked.forgotten),
+    **_in((*_RESTING, *_BUSY), Boot, Done, asked.booted),
+    **_in((*_RESTING, *_BUSY), Identify, Done, asked.identified),
+}

@@ -1,0 +1,184 @@
+"""Pure: what callers and the daemon's start do to the record. The steps stand in the table of `apply`."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, Identify
+from zdd_agent.decide.endings import IllegalStepError, ended
+from zdd_agent.model.kernel import Until
+from zdd_agent.model.operation import Failure, Outcome, Request, Verb
+from zdd_agent.model.record import Guarding, InService, Owner, Probing, Record, State, Underway, Wanted
+
+# The fields of states that hold a moment, seconds since the epoch.
+_MOMENTS = frozenset({"since", "accepted_at", "at", "started_at", "deadline"})
+# What ends a drain, the least demanding first.
+_DEMANDS = (Until.IDLE, Until.CLOSED, Until.UNUSED)
+
+
+def begun(record: Record, _: State, action: Begin, now: float, *__: Any) -> Record:
+    """A new operation. A drain ends a rejoin that is under way: out is the safe direction."""
+    verb = action.request.verb
+    if record.underway is not None:
+        if verb is not Verb.DRAIN:
+            raise IllegalStepError(f"a {record.underway.request.verb} is under way")
+        message = f"rejoin superseded by a drain of uid {action.request.uid}"
+        failure = Failure("cancelled", message, "run `zdd-agent rejoin` after the drain to put this host back")
+        record = ended(record, End(Outcome.CANCELLED, message, failure), now)
+    before = record.resting
+    state = Guarding(before) if verb is Verb.DRAIN else Probing(before)
+    wanted = Wanted.OUT if verb is Verb.DRAIN else Wanted.IN
+    underway = Underway(action.id, action.request, now, action.deadline)
+    return replace(record, wanted=wanted, state=state, underway=underway)
+
+
+def attached(record: Record, state: State, action: Attach, now: float, *_: Any) -> Record:
+    """The operation under way, which from now on does what the stricter of its callers wants."""
+    one = record.underway
+    if one is None or one.request.verb is not action.request.verb:
+        raise IllegalStepError(f"no {action.request.verb} is under way")
+    mine, other = one.request, action.request
+    request = replace(
+        mine,
+        force=tuple(dict.fromkeys((*mine.force, *other.force))),
+        wait=max(mine.wait, now - one.started_at + other.wait if other.wait else 0.0),
+        until=stricter(mine.until, other.until),
+        stopping=mine.stopping or other.stopping,
+        keep_trying=mine.keep_trying or other.keep_trying,
+    )
+    deadline = one.deadline
+    if mine.timeout is not None and other.timeout is not None:
+        deadline = max(deadline, now + other.timeout)
+        request = replace(request, timeout=deadline - one.started_at)
+    elif mine.timeout is None:  # a derived deadline follows the longer wait
+        deadline += request.wait - mine.wait if isinstance(state, Guarding) else 0.0
+    underway = replace(one, request=request, deadline=deadline)
+    return replace(record, underway=underway, state=_stricter_state(state, other.until))
+
+
+def not_to_be_had(record: Record, request: Request) -> tuple[str, ...]:
+    """What a second caller asked for and does not get, as whole sentences.
+
+    Args:
+        record: after the second caller has been attached.
+        request: what that caller asked for.
+    """
+    one, ending = record.underway, getattr(record.state, "ending", None)
+    said = []
+    if request.timeout is not None and one is not None and one.request.timeout is None:
+        said.append("its time-out is not used: the operation under way ends at a deadline of its own")
+    if ending is not None and request.until is not None and ending.until is not request.until:
+        said.append(f"it does not end by `{request.until}`: the drain under way ends by `{ending.until}`{ending.doubt}")
+    return tuple(said)
+
+
+def stricter(one: Until | None, other: Until | None) -> Until | None:
+    """Of two callers' wishes the one that asks for more; None is the settings' choice, and asks for nothing."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=_DEMANDS.index)
+
+
+def cancelled(record: Record, _: State, action: Cancel, *__: Any) -> Record:
+    """The operation under way, asked to stop."""
+    if record.underway is None:
+        raise IllegalStepError("no operation is under way")
+    return replace(record, underway=replace(record.underway, cancelled_by=action.uid))
+
+
+def forgotten(record: Record, _: State, action: Forget, *__: Any) -> Record:
+    """The membership without one target."""
+    target = next((t for t in record.membership.targets if t.key == action.target), None)
+    if target is None:
+        raise IllegalStepError("the membership has no such target")
+    return replace(record, membership=record.membership.without_target(target))
+
+
+def booted(record: Record, _: State, action: Boot, now: float, *__: Any) -> Record:
+    """The record as a daemon takes it up that has just started.
+
+    An operation of an earlier boot is over: whoever asked for it is gone. A drain leaves the host out, so that the
+    rejoin at the start of the host works; a rejoin goes on from its beginning.
+    """
+    record = _not_of_the_future(record, now)
+    known, boot_id = record.owner.boot_id, action.boot_id
+    rebooted = bool(known and boot_id and known != boot_id)
+    record = replace(record, owner=replace(record.owner, boot_id=boot_id or known))
+    one = record.underway
+    if one is None or not rebooted:
+        return record
+    if one.request.verb is Verb.DRAIN:
+        message = "drain cancelled: the host restarted in the middle of it"
+        hint = "run `zdd-agent rejoin` to put this host back"
+        return ended(record, End(Outcome.CANCELLED, message, Failure("cancelled", message, hint)), now)
+    before = ended(record, End(Outcome.CANCELLED, ""), now).resting
+    underway = replace(one, deadline=max(one.deadline, action.deadline), cancelled_by=None)
+    return replace(record, state=Probing(before), underway=underway)
+
+
+def identified(record: Record, _: State, action: Identify, *__: Any) -> Record:
+    """The record of this instance; a fresh one where it is another instance's."""
+    owner = Owner(action.instance_id, record.owner.boot_id)
+    if is_ours(record, action):
+        return replace(record, owner=owner)
+    fresh = Record(owner)
+    one = record.underway
+    if one is None or one.id != action.asked_here:
+        return fresh
+    state = Guarding(InService()) if one.request.verb is Verb.DRAIN else Probing(InService())
+    return replace(fresh, wanted=record.wanted, state=state, underway=one)
+
+
+def is_ours(record: Record, action: Identify) -> bool:
+    """Whether a record is this instance's. One without an owner is, where its targets name this instance."""
+    if record.owner.instance_id:
+        return record.owner.instance_id == action.instance_id
+    own = {action.instance_id, *action.addresses}
+    targets = record.membership.targets
+    return not targets or any(target.id in own for target in targets)
+
+
+def _stricter_state(state: Any, until: Until | None) -> Any:
+    """A drain that is past its guard and ends on less than `until` asks for more from now on."""
+    ending = getattr(state, "ending", None)
+    if ending is None or until is None:
+        return state
+    wanted = stricter(ending.until, until)
+    # `unused` needs no sensor. What a sensor that is not trusted cannot prove, nobody gets by asking again.
+    return replace(state, ending=replace(ending, until=wanted, doubt="")) if wanted is not ending.until else state
+
+
+def _not_of_the_future(record: Record, now: float) -> Record:
+    """The record brought back to now, where the clock was set back since it was written.
+
+    What waits for a moment would wait that much longer.
+    """
+    ahead = max((moment for name, moment in _moments(record) if name != "deadline"), default=now) - now
+    return record if ahead <= 0 else _shifted(record, -ahead)
+
+
+def _moments(value: Any) -> list[tuple[str, float]]:
+    found = []
+    for one in fields(value):
+        inner = getattr(value, one.name)
+        if one.name in _MOMENTS and isinstance(inner, float):
+            found.append((one.name, inner))
+        elif one.name in _MOVES and is_dataclass(inner):
+            found += _moments(inner)
+    return found
+
+
+def _shifted(value: Any, seconds: float) -> Any:
+    changed: dict[str, Any] = {}
+    for one in fields(value):
+        inner = getattr(value, one.name)
+        if one.name in _MOMENTS and isinstance(inner, float):
+            changed[one.name] = inner + seconds
+        elif one.name in _MOVES and is_dataclass(inner):
+            changed[one.name] = _shifted(inner, seconds)
+    return replace(value, **changed)
+
+
+# Where moments stand that decisions compare with now; the last operation is history.
+_MOVES = frozenset({"state", "underway", "left", "before", "claim"})

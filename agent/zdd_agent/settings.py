@@ -1,0 +1,134 @@
+"""Every setting: its default, what it accepts, and what it means. Frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from zdd_agent.limits import LONGEST_SECONDS
+from zdd_agent.model.aws import BalancerKind, MinHealthy
+from zdd_agent.model.kernel import Until
+
+DEFAULT_STATE_DIRECTORY = Path("/var/lib/zdd-agent")
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):  # pydantic would take `true` for 1.0
+        raise ValueError("not a number")  # noqa: TRY004  pydantic reports this one
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_no_bool)]
+Seconds = Annotated[_Number, Field(gt=0, le=LONGEST_SECONDS)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PollSettings(_Table):
+    """How often AWS is asked while a target changes. The API budget belongs to the whole account."""
+
+    interval_seconds: Seconds = Field(10.0, description="seconds between two looks, more than 0")
+    jitter_seconds: Annotated[_Number, Field(ge=0, le=600)] = Field(
+        5.0, description="seconds drawn at random and added to each interval, 0 or more"
+    )
+
+
+class ProbeSettings(_Table):
+    """How the app is probed before anything is registered."""
+
+    interval_seconds: Seconds = Field(1.0, description="seconds between two probes, more than 0")
+
+
+class FloorSeconds(_Table):
+    """How long new work may still come after a deregistration, by the kind of load balancer."""
+
+    # Requests still came for 17 to 25 s after the call; waiting for 25 s cured it, 5 s did not:
+    # https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/1064. AWS gives no figure.
+    application: Seconds = Field(30.0, description="seconds, more than 0")
+    # New connections for 120 s whatever the deregistration delay, https://github.com/aws/containers-roadmap/issues/470
+    # and https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2366; up to 300 s are quoted.
+    network: Seconds = Field(300.0, description="seconds, more than 0")
+    # Nobody has published a measurement; as the other balancer that forwards flows.
+    gateway: Seconds = Field(300.0, description="seconds, more than 0")
+
+    @property
+    def by_kind(self) -> Mapping[BalancerKind, float]:
+        """The same as a mapping."""
+        return {kind: getattr(self, kind.value) for kind in BalancerKind}
+
+
+class DrainSettings(_Table):
+    """What ends a drain."""
+
+    until: Until = Field(Until.CLOSED, description="`closed`, `idle` or `unused`")
+    floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed` or `adaptive`")
+    floor_seconds: FloorSeconds = FloorSeconds()
+    quiet_seconds: Seconds = Field(5.0, description="seconds without traffic that count as quiet, more than 0")
+
+
+class TimeoutSettings(_Table):
+    """When an operation gives up. Derived from the target groups where nothing is set."""
+
+    drain_seconds: Seconds | None = Field(None, description="seconds, more than 0")
+    rejoin_seconds: Seconds | None = Field(None, description="seconds, more than 0")
+
+
+class AccessSettings(_Table):
+    """Who may read and who may operate, besides root and the agent's own user. Names or numbers."""
+
+    operator_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
+    operator_groups: tuple[str, ...] = Field(("zdd-agent",), description="a list of group names or numbers")
+    reader_users: tuple[str, ...] = Field((), description="a list of user names or numbers")
+    reader_groups: tuple[str, ...] = Field((), description="a list of group names or numbers")
+
+
+class Settings(_Table):
+    """All settings. None is needed: without them the agent finds its own target groups."""
+
+    socket: Path = Field(Path("/run/zdd-agent/agent.sock"), description="an absolute path")
+    state_directory: Path = Field(DEFAULT_STATE_DIRECTORY, description="an absolute path")
+    target_groups: tuple[str, ...] = Field(
+        (), description="a list of target group names or ARNs; empty to search the VPC"
+    )
+    min_healthy: int | str = Field(1, description="a number of targets, 0 or more, or a percentage such as '50%'")
+    drained_warning_seconds: Seconds = Field(
+        3600.0, description="seconds after which `status` warns of a host that is still out, more than 0"
+    )
+    poll: PollSettings = PollSettings()
+    probe: ProbeSettings = ProbeSettings()
+    drain: DrainSettings = DrainSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    access: AccessSettings = AccessSettings()
+
+    @property
+    def healthy(self) -> MinHealthy:
+        """`min_healthy` as a number or a percentage."""
+        if isinstance(self.min_healthy, str):
+            return MinHealthy(percent=float(self.min_healthy.removesuffix("%")))
+        return MinHealthy(self.min_healthy)
+
+    @field_validator("min_healthy", mode="before")
+    @classmethod
+    def _floor(cls, value: object) -> object:
+        if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
+            value = int(value)
+        if isinstance(value, str) and value.endswith("%"):
+            number = value.removesuffix("%")
+            fits = number.replace(".", "", 1).isdecimal() and float(number) <= 100
+        else:
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not fits:
+            raise ValueError("neither a number nor a percentage")
+        return value
+
+    @field_validator("socket", "state_directory")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("not an absolute path")
+        return value

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# test.sh [--system] [PYTEST-ARGUMENT…]: all tests; those on hosts with real systemd where this machine can run them.
+# --system: those alone, and it is an error where it cannot.
+set -euo pipefail
+system=
+[ "${1:-}" = --system ] && system=1 && shift
+why=
+[ "$(id -u)" = 0 ] || why="it needs root"
+[ -n "$why" ] || unshare --net --mount true 2>/dev/null || why="it may not make namespaces"
+[ -n "$why" ] || command -v apt-get >/dev/null || why="it needs Debian or Ubuntu"
+if [ -z "$why" ]; then
+    scripts/system-packages.sh test
+    scripts/system-packages.sh package
+    .venv/bin/pip install -q --require-hashes -r packaging/tools.txt
+else
+    echo "left out: tests/system ($why); run it with: sudo make test-system"
+    [ -z "$system" ] || exit 1
+    set -- --ignore tests/system "$@"
+fi
+# Most of these tests wait most of the time: for a balancer's delays, for a host that boots. So more at once than cores.
+# One module, one process: its tests share hosts or a lab. tests/conftest.py says which module begins first.
+workers=$(($(getconf _NPROCESSORS_ONLN) * 3))
+exec .venv/bin/pytest -n "$workers" --dist loadscope --no-loadscope-reorder ${system:+tests/system} "$@"

@@ -1,0 +1,8 @@
+import pytest
+
+from served import Served
+
+
+@pytest.fixture
+def served() -> Served:
+    return Served()

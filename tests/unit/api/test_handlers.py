@@ -1,0 +1,158 @@
+"""What each route does and answers."""
+
+import threading
+from typing import Any
+
+from served import Served, error, said
+from zdd_agent.api.access import Level
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.operation import Verb
+
+
+def test_a_post_answers_202_with_the_operation_and_does_not_wait(served: Served) -> None:
+    answer = served.ask("POST", "/v1/drain", b'{"timeout": 42, "reason": "release 7"}')
+    assert answer.status == 202
+    view = said(answer)
+    assert (view["verb"], view["outcome"], view["reason"], view["uid"]) == ("drain", None, "release 7", 0)
+    assert view["deadline"] - view["started_at"] == 42
+    operation = served.host.record().operation
+    assert operation is not None
+    assert operation.id == view["id"]
+
+
+def test_a_second_post_of_the_same_verb_joins_and_of_the_other_is_busy(served: Served) -> None:
+    first = said(served.ask("POST", "/v1/drain"))
+    assert said(served.ask("POST", "/v1/drain"))["id"] == first["id"]
+    busy = served.ask("POST", "/v1/rejoin")
+    assert error(busy) == (409, "busy")
+    assert "zdd-agent cancel" in said(busy)["error"]["hint"]
+
+
+def test_a_post_with_wait_is_a_whole_drain(served: Served) -> None:
+    with served.turning():
+        answer = served.ask("POST", "/v1/drain?wait=60")
+    assert answer.status == 200
+    assert said(answer)["outcome"] == "succeeded"
+
+
+def test_a_post_with_wait_answers_202_when_its_seconds_are_over(served: Served) -> None:
+    answer = served.ask("POST", "/v1/drain?wait=0.05")
+    assert (answer.status, said(answer)["outcome"]) == (202, None)
+
+
+def test_a_wait_for_an_operation_that_fails_answers_with_its_status_and_the_operation(served: Served) -> None:
+    served.host.aws.errors["DeregisterTargets"] = [AgentError(Kind.AWS_DENIED, "cannot call", value="x:Y")]
+    with served.turning():
+        answer = served.ask("POST", "/v1/drain?wait=60")
+    assert answer.status == 502
+    assert (said(answer)["verb"], said(answer)["error"]["kind"]) == ("drain", "aws_denied")
+
+
+def test_a_caller_that_hung_up_is_not_waited_for_and_its_operation_goes_on(served: Served) -> None:
+    served.gone = True
+    answer = served.ask("POST", "/v1/drain?wait=3600")
+    assert answer.status == 202
+    assert served.host.ledger.running() is not None
+
+
+def test_a_daemon_on_its_way_out_lets_everybody_go(served: Served) -> None:
+    served.host.ledger.close()
+    operation = said(served.ask("POST", "/v1/drain?wait=3600"))["id"]
+    last = said(served.ask("GET", f"/v1/operations/{operation}"))["events"][-1]["seq"]
+    answer = served.ask("GET", f"/v1/operations/{operation}?wait=3600&after={last}")
+    assert (answer.status, said(answer)["events"]) == (200, [])
+
+
+def test_a_long_poll_answers_with_the_first_event_after_the_one_it_knows(served: Served) -> None:
+    operation = served.host.begin(Verb.DRAIN)
+    events = said(served.ask("GET", f"/v1/operations/{operation.id}?after=0&wait=60"))["events"]
+    assert [event["text"] for event in events] == ["drain started"]
+    telling = threading.Thread(target=served.host.ledger.say, args=("something else",))
+    answers: list[Any] = []
+    target = f"/v1/operations/{operation.id}?after={events[-1]['seq']}&wait=60"
+    polling = threading.Thread(target=lambda: answers.append(said(served.ask("GET", target))))
+    polling.start()
+    telling.start()
+    polling.join()
+    telling.join()
+    assert [event["text"] for event in answers[0]["events"]] == ["something else"]
+
+
+def test_a_long_poll_answers_at_once_when_the_operation_has_ended(served: Served) -> None:
+    operation = served.host.do(Verb.DRAIN)
+    last = said(served.ask("GET", f"/v1/operations/{operation.id}"))["events"][-1]["seq"]
+    answer = said(served.ask("GET", f"/v1/operations/{operation.id}?wait=3600&after={last}"))
+    assert (answer["outcome"], answer["events"]) == ("succeeded", [])
+
+
+def test_a_long_poll_without_news_ends_with_its_seconds(served: Served) -> None:
+    operation = served.host.begin(Verb.DRAIN)
+    last = said(served.ask("GET", f"/v1/operations/{operation.id}"))["events"][-1]["seq"]
+    answer = said(served.ask("GET", f"/v1/operations/{operation.id}?wait=0.05&after={last}"))
+    assert (answer["outcome"], answer["events"]) == (None, [])
+
+
+def test_an_operation_that_is_not_there_is_a_404(served: Served) -> None:
+    assert error(served.ask("GET", "/v1/operations/4f")) == (404, "not_found")
+
+
+def test_cancel_answers_202_with_the_operation_and_404_without_one(served: Served) -> None:
+    assert error(served.ask("POST", "/v1/cancel")) == (404, "not_found")
+    operation = served.host.begin(Verb.DRAIN)
+    answer = served.ask("POST", "/v1/cancel")
+    assert (answer.status, said(answer)["id"]) == (202, operation.id)
+    assert served.host.finish().cancelled_by == 0
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(served: Served) -> None:
+    answer = served.ask("POST", "/v1/drain", b'{"dry_run": true}')
+    assert answer.status == 200
+    plan = said(answer)
+    assert (plan["verb"], plan["dry_run"]) == ("drain", True)
+    assert [(t["target_group"], t["id"], t["port"]) for t in plan["targets"]] == [("web", "i-me", 8080)]
+    assert served.host.record().operation is None
+    assert not {"RegisterTargets", "DeregisterTargets"} & set(served.host.aws.calls)
+
+
+def test_a_dry_run_is_for_operators_like_the_operation_itself(served: Served) -> None:
+    assert error(served.ask("POST", "/v1/drain", b'{"dry_run": true}', Level.READ)) == (403, "forbidden")
+
+
+def test_status_tells_posture_targets_and_who_this_host_is(served: Served) -> None:
+    view = said(served.ask("GET", "/v1/status"))
+    assert (view["posture"], view["instance_id"], view["zone"]) == ("in_service", "i-me", "eu-west-1a")
+    assert [(t["target_group"], t["port"], t["state"]) for t in view["targets"]] == [("web", 8080, "healthy")]
+    assert (view["operation"], view["drained_since"], view["warnings"]) == (None, None, [])
+
+
+def test_status_answers_though_the_metadata_service_is_down(served: Served) -> None:
+    served.host.metadata.errors = [AgentError(Kind.METADATA_UNAVAILABLE, "cannot ask", hint="check it", transient=True)]
+    answer = served.ask("GET", "/v1/status")
+    assert answer.status == 200
+    assert (said(answer)["posture"], said(answer)["instance_id"]) == ("unknown", None)
+    assert said(answer)["warnings"] == ["cannot ask (check it)"]
+
+
+def test_metrics_are_prometheus_text(served: Served) -> None:
+    answer = served.ask("GET", "/v1/metrics")
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert b"# TYPE zdd_agent_operations_total counter" in answer.body
+
+
+def test_the_description_is_served_as_well(served: Served) -> None:
+    assert said(served.ask("GET", "/v1/openapi.json"))["openapi"] == "3.1.0"
+
+
+def test_the_doctor_answers_with_every_finding_and_whether_all_is_well(served: Served) -> None:
+    served.host.metadata.errors = [AgentError(Kind.METADATA_UNAVAILABLE, "cannot ask", hint="check it", transient=True)]
+    answer = served.ask("POST", "/v1/doctor")
+    assert answer.status == 200
+    assert said(answer)["ok"] is False
+    assert said(answer)["findings"][0] == {"name": "state file", "ok": True, "said": "writable", "hint": ""}
+    assert said(answer)["findings"][1]["hint"] == "check it"
+
+
+def test_a_check_that_this_verb_does_not_know_cannot_be_forced(served: Served) -> None:
+    answer = served.ask("POST", "/v1/rejoin", b'{"force": ["min_healthy"]}')
+    assert error(answer) == (400, "usage")
+    assert served.host.record().operation is None
