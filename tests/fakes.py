@@ -77,7 +77,7 @@ class FakeMetadata:
             raise self.no_role
         return "arn:aws:iam::123456789012:instance-profile/zdd"
 
-    def identity(self) -> Identity:
+    def identity(self, max_age: float = 5.0) -> Identity:
         if self.errors:
             raise self.errors.pop(0)
         return self.who
@@ -210,8 +210,7 @@ class FakeAws:
     def with_attributes(self, asked: TargetGroup) -> TargetGroup:
         self._called("DescribeTargetGroupAttributes")
         self._must_exist(asked.arn)
-        known = self.groups[asked.arn]
-        return replace(asked, deregistration_delay=known.deregistration_delay, cross_zone=known.cross_zone)
+        return replace(self.groups[asked.arn], health_check=asked.health_check)
 
     def health(self, asked: str) -> tuple[TargetHealth, ...]:
         self._called("DescribeTargetHealth")

@@ -16,6 +16,7 @@ LEAVES = {
     "instance-id": "i-me",
     "placement/region": "eu-west-1",
     "placement/availability-zone": "eu-west-1a",
+    "network/interfaces/macs/": f"{MAC}/",
     f"network/interfaces/macs/{MAC}/vpc-id": "vpc-1",
     f"network/interfaces/macs/{MAC}/local-ipv4s": "10.0.0.1\n10.0.0.2",
     f"network/interfaces/macs/{MAC}/ipv6s": "fd00::1",

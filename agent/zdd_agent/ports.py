@@ -13,16 +13,16 @@ from zdd_agent.model.record import Record
 
 
 class Metadata(Protocol):
-    """The instance metadata service, version 2."""
+    """The instance metadata service, version 2. Every call raises AgentError METADATA_UNAVAILABLE, transient."""
 
-    def identity(self) -> Identity:
-        """Who this host is. Raises AgentError METADATA_UNAVAILABLE, transient."""
+    def identity(self, max_age: float = 5.0) -> Identity:
+        """Who this host is, with addresses that were asked at most `max_age` seconds ago."""
+
+    def being_terminated(self) -> bool:
+        """Whether this instance's Auto Scaling group wants it gone; False for one that is in no group."""
 
     def role(self) -> str:
         """The ARN of this host's instance profile. Raises AgentError AWS_DENIED when it has none."""
-
-    def being_terminated(self) -> bool:
-        """Whether Auto Scaling is about to terminate this instance. Raises METADATA_UNAVAILABLE, transient."""
 
 
 class LoadBalancing(Protocol):
@@ -35,10 +35,10 @@ class LoadBalancing(Protocol):
         """All groups of the VPC, without their attributes (see `with_attributes`)."""
 
     def with_attributes(self, group: TargetGroup) -> TargetGroup:
-        """The same group with its deregistration delay and cross-zone setting filled in."""
+        """The same group with all that its attributes say, such as its deregistration delay, filled in."""
 
     def health(self, group: str) -> tuple[TargetHealth, ...]:
-        """Every target of the group, unfiltered: only so is each port told apart."""
+        """Every target of the group, each port on its own."""
 
     def register(self, group: TargetGroup, targets: Sequence[Target]) -> None:
         """Register these targets, each with Id and Port. Safe to repeat."""
@@ -57,7 +57,7 @@ class Instances(Protocol):
     """Amazon EC2, for target groups that balance each zone on its own."""
 
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
-        """The Availability Zone of each of these instances. Raises AgentError."""
+        """The Availability Zone of each of these instances, less those that EC2 does not know. Raises AgentError."""
 
     def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
         """Those of these instances that run. Raises AgentError; AWS_DENIED where the role may not ask."""

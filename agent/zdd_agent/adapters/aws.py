@@ -1,13 +1,15 @@
-"""The one place where SDK clients are built: lazily, once, with explicit Region, timeouts and retries."""
+"""The one place where SDK clients are built, lazily and once; and how each call through them ends."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from zdd_agent.ports import Metadata
+from zdd_agent.adapters.imds import InstanceMetadata
+from zdd_agent.adapters.limit import Limit, too_late
+from zdd_agent.errors import AgentError, Kind
 
 if TYPE_CHECKING:
     import boto3
@@ -15,17 +17,19 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
 
-# Seconds. An API call answers within one; more is a fault, and the loop tries again.
+# Seconds, for each of the SDK's tries. An API call answers within one; `Limit` bounds all of them together.
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
 # Tries of one call by the SDK itself, with its own back-off; the loop goes on after that.
 ATTEMPTS = 3
 
+_T = TypeVar("_T")
+
 
 class Aws:
     """Builds the clients. Safe to use from any thread."""
 
-    def __init__(self, metadata: Metadata, environ: Mapping[str, str]) -> None:
+    def __init__(self, metadata: InstanceMetadata, environ: Mapping[str, str]) -> None:
         self._metadata = metadata
         self._environ = environ
         self._lock = threading.Lock()
@@ -60,9 +64,13 @@ class Aws:
         from botocore.exceptions import NoCredentialsError  # noqa: PLC0415
         from botocore.session import Session  # noqa: PLC0415
 
+        from zdd_agent.adapters import credentials  # noqa: PLC0415  it imports the SDK
+
         session = Session()
         # botocore falls back to IMDSv1 unless told not to.
         session.set_config_variable("ec2_metadata_v1_disabled", True)
+        credentials.use_role_of(self._metadata, session)
+        session.register("before-send", _send_in_time)
         # A client keeps for good what it was built with, and a role may be attached yet.
         if session.get_credentials() is None:
             raise NoCredentialsError
@@ -73,23 +81,60 @@ class Aws:
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            # `auto` would ask the metadata service, with a token, through any HTTP_PROXY.
+            defaults_mode="legacy",  # type: ignore[arg-type]  # the stubs are wrong
         )
         return boto3.session.Session(botocore_session=session), region, config
 
 
-@contextmanager
-def mapped(service: str, operation: str) -> Iterator[None]:
-    """What the SDK raises inside becomes an AgentError.
+class Service:
+    """Makes the calls to one AWS service: each ends within the limit, and what it raises is an AgentError.
 
     Args:
-        service: the IAM prefix of the service, such as `elasticloadbalancing`.
-        operation: the API operation, such as `DeregisterTargets`.
+        prefix: the IAM prefix of the service, such as `elasticloadbalancing`.
+        limit: shared by all calls to the service.
     """
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  loaded with the client
 
-    from zdd_agent.adapters import aws_errors  # noqa: PLC0415  it imports the SDK
+    def __init__(self, prefix: str, limit: Limit) -> None:
+        self._prefix = prefix
+        self._limit = limit
 
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        raise aws_errors.mapped(error, service, operation) from error
+    def call(self, operation: str, ask: Callable[[], _T], *, changes: bool = False) -> _T:
+        """What `ask` makes of the SDK's answers.
+
+        Args:
+            operation: the API operation, such as `DeregisterTargets`.
+            ask: calls the SDK and reads its answer.
+            changes: the operation changes something at AWS.
+
+        Raises:
+            AgentError: from `mapped`; AWS_UNAVAILABLE, transient, when there is no answer within the limit.
+        """
+
+        def within() -> _T:
+            with self.mapped(operation):
+                return ask()
+
+        def failed(cause: str) -> AgentError:
+            hint = "check the network, the route to the endpoint, and the name service"
+            return AgentError(Kind.AWS_UNAVAILABLE, f"cannot call {operation}: {cause}", hint=hint, transient=True)
+
+        return self._limit.run(within, failed, changes=changes)
+
+    @contextmanager
+    def mapped(self, operation: str) -> Iterator[None]:
+        """What the SDK raises inside becomes an AgentError that names the operation."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  loaded with the client
+
+        from zdd_agent.adapters import aws_errors  # noqa: PLC0415  it imports the SDK
+
+        try:
+            yield
+        except (BotoCoreError, ClientError, *aws_errors.UNREADABLE) as error:
+            raise aws_errors.mapped(error, self._prefix, operation) from error
+
+
+def _send_in_time(**_request: object) -> None:
+    # The SDK tries again by itself; a change that its caller has given up must not be sent then.
+    if too_late():
+        raise AgentError(Kind.AWS_UNAVAILABLE, "cannot call AWS: the caller has given up", transient=True)

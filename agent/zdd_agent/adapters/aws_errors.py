@@ -6,8 +6,12 @@ Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/Com
 from __future__ import annotations
 
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 
 from zdd_agent.errors import AgentError, Kind
+
+# What the SDK raises, besides its own errors, on an answer that AWS cannot have sent: a proxy's page, say.
+UNREADABLE = (ResponseParserError, KeyError, AttributeError)
 
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized"})
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
@@ -44,10 +48,13 @@ def mapped(error: Exception, service: str, operation: str) -> AgentError:
     if isinstance(error, sdk.ClientError):
         return _answered(error, service, operation)
     cannot = f"cannot call {operation}"
+    if isinstance(error, UNREADABLE):
+        return _not_from_aws(cannot, f"{type(error).__name__}: {_line(error)}")
     if isinstance(error, sdk.NoCredentialsError | sdk.CredentialRetrievalError | sdk.PartialCredentialsError):
+        why = f" ({_line(error)})" if isinstance(error, sdk.CredentialRetrievalError) else ""
         return AgentError(
             Kind.AWS_DENIED,
-            f"{cannot}: no credentials",
+            f"{cannot}: no credentials{why}",
             hint="attach an instance profile whose role allows it",
             value=f"{service}:{operation}",
             transient=True,  # the metadata service may be down for a moment
@@ -96,10 +103,21 @@ def _answered(error: sdk.ClientError, service: str, operation: str) -> AgentErro
             f"{cannot}: {said or 'the target group does not exist'}",
             hint="check `target_groups` in the settings",
         )
-    if code in _THROTTLED or status >= 500:
-        cause = "throttled" if code in _THROTTLED else f"AWS answered {status}"
+    if code in _THROTTLED or status == 429 or status >= 500:
+        cause = "throttled" if code in _THROTTLED or status == 429 else f"AWS answered {status}"
         return AgentError(Kind.AWS_UNAVAILABLE, f"{cannot}: {cause} ({code})", transient=True)
+    if code in ("", "Unknown"):  # AWS names a code in every error
+        return _not_from_aws(cannot, f"an answer {status} without a code")
     return AgentError(Kind.FAILED, f"{cannot}: {code}: {said}", value=code)
+
+
+def _not_from_aws(cannot: str, cause: str) -> AgentError:
+    return AgentError(
+        Kind.AWS_UNAVAILABLE,
+        f"{cannot}: what answered is not AWS ({cause})",
+        hint="check the route to the endpoint, and any proxy on it",
+        transient=True,
+    )
 
 
 def _line(error: Exception) -> str:

@@ -9,21 +9,28 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
+from zdd_agent.adapters.limit import Limit, too_late
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity
 
 if TYPE_CHECKING:
     import requests
 
+_T = TypeVar("_T")
+
 IPV4_ENDPOINT = "http://169.254.169.254"
 IPV6_ENDPOINT = "http://[fd00:ec2::254]"
 TOKEN_TTL_SECONDS = 3600
 # Seconds before its end at which a token is renewed, so that none runs out on the way.
 TOKEN_MARGIN_SECONDS = 300
-# Seconds for a connection and for an answer: the service is on the host itself.
+# Seconds for a connection and for each piece of an answer: the service is on the host itself.
 TIMEOUT_SECONDS = 2.0
+# Seconds for which the addresses are believed. They change while the instance runs, and each look takes two requests
+# and two more an interface.
+ADDRESS_SECONDS = 5.0
 # Tries and pauses (seconds) for 5xx, throttling and silence; the service throttles each instance.
 PAUSES_SECONDS = (0.2, 0.8, 2.0)
 _HINT = "check that the instance metadata service is on and not blocked by a firewall"
@@ -58,12 +65,13 @@ def endpoint(environ: Mapping[str, str]) -> str:
 
 
 class InstanceMetadata:
-    """Who this host is. Safe to use from any thread.
+    """Who this host is. Safe to use from any thread; each call ends within the limit.
 
     Args:
         environ: where the endpoint is looked up, at the first call.
-        monotonic: seconds that never jump, for the token's age.
+        monotonic: seconds that never jump, for the age of the token and of the addresses.
         pause: sleeps between tries.
+        limit: bounds each call.
     """
 
     def __init__(
@@ -71,26 +79,42 @@ class InstanceMetadata:
         environ: Mapping[str, str],
         monotonic: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
+        limit: Limit | None = None,
     ) -> None:
         self._environ = environ
         self._monotonic = monotonic
         self._pause = pause
+        self._limit = limit or Limit()
         self._lock = threading.Lock()
         self._session: requests.Session | None = None
         self._token: str | None = None
         self._token_ends = 0.0
-        self._identity: Identity | None = None
+        self._mac = ""
+        # The identity, and when its addresses were asked.
+        self._known: tuple[Identity, float] | None = None
 
-    def identity(self) -> Identity:
-        """Who this host is; asked once, since none of it changes while the instance runs.
+    def identity(self, max_age: float = ADDRESS_SECONDS) -> Identity:
+        """Who this host is, with addresses that were asked at most `max_age` seconds ago.
+
+        All else is asked once, since it does not change while the instance runs.
 
         Raises:
             AgentError: METADATA_UNAVAILABLE, transient; CONFIGURATION from `endpoint`.
         """
-        with self._lock:
-            if self._identity is None:
-                self._identity = self._ask_identity()
-            return self._identity
+        known = self._known
+        if known is not None and self._monotonic() - known[1] <= max_age:
+            return known[0]
+        return self._within_limit(lambda: self._ask_identity(max_age))
+
+    def being_terminated(self) -> bool:
+        """Whether the Auto Scaling group of this instance wants it gone; False for one that is in no group.
+
+        Raises:
+            AgentError: METADATA_UNAVAILABLE, transient.
+        """
+        # The target state, not the current one:
+        # https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
+        return (self.get("autoscaling/target-lifecycle-state") or "").strip() == "Terminated"
 
     def role(self) -> str:
         """The ARN of this host's instance profile.
@@ -106,38 +130,51 @@ class InstanceMetadata:
                 Kind.AWS_DENIED, "this instance has no role", hint="attach an instance profile that allows the actions"
             ) from None
 
-    def being_terminated(self) -> bool:
-        """Whether the Auto Scaling group of this instance wants it gone; False for one that is in no group.
-
-        Raises:
-            AgentError: METADATA_UNAVAILABLE, transient.
-        """
-        # The target state, not the current one:
-        # https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
-        return (self.get("autoscaling/target-lifecycle-state") or "").strip() == "Terminated"
-
     def get(self, path: str) -> str | None:
         """The text under /latest/meta-data/, None where there is nothing (404).
 
         Raises:
             AgentError: METADATA_UNAVAILABLE, transient.
         """
-        with self._lock:
-            return self._get(path)
+        return self._within_limit(lambda: self._get(path))
 
-    def _ask_identity(self) -> Identity:
-        mac = self._must("mac")
-        interface = f"network/interfaces/macs/{mac}"
-        addresses: list[str] = []
-        for path in ("local-ipv4", f"{interface}/local-ipv4s", f"{interface}/ipv6s"):
-            addresses += (self._get(path) or "").split()
-        return Identity(
-            instance_id=self._must("instance-id"),
-            region=self._must("placement/region"),
-            zone=self._must("placement/availability-zone"),
-            vpc_id=self._must(f"{interface}/vpc-id"),
-            addresses=tuple(dict.fromkeys(addresses)),
-        )
+    def _within_limit(self, ask: Callable[[], _T]) -> _T:
+        def alone() -> _T:
+            with self._lock:
+                return ask()
+
+        return self._limit.run(alone, _unavailable)
+
+    def _ask_identity(self, max_age: float) -> Identity:
+        now = self._monotonic()
+        if self._known is None:
+            self._mac = self._must("mac")
+            who = Identity(
+                instance_id=self._must("instance-id"),
+                region=self._must("placement/region"),
+                zone=self._must("placement/availability-zone"),
+                vpc_id=self._must(f"network/interfaces/macs/{self._mac}/vpc-id"),
+                addresses=(),
+            )
+        else:
+            who, asked_at = self._known
+            if now - asked_at <= max_age:  # another thread has just asked
+                return who
+        who = replace(who, addresses=self._addresses())
+        self._known = who, now
+        return who
+
+    def _addresses(self) -> tuple[str, ...]:
+        """Those of every interface: IPv4 before IPv6, the primary interface's first."""
+        listed = (self._get("network/interfaces/macs/") or "").split()
+        macs = dict.fromkeys((self._mac, *(name.rstrip("/") for name in listed)))
+        addresses = (self._get("local-ipv4") or "").split()
+        for family in ("local-ipv4s", "ipv6s"):
+            for mac in macs:
+                addresses += (self._get(f"network/interfaces/macs/{mac}/{family}") or "").split()
+        if not addresses:
+            raise _unavailable("it has no address")
+        return tuple(dict.fromkeys(addresses))
 
     def _must(self, path: str) -> str:
         text = self._get(path)
@@ -178,7 +215,10 @@ class InstanceMetadata:
             self._session = requests.Session()
             self._session.trust_env = False  # a proxy must never see the token
         url = endpoint(self._environ) + path
+        cause = "no answer in time"
         for pause in (*PAUSES_SECONDS, None):
+            if too_late():  # nobody waits for the answer any more
+                break
             try:
                 answer = self._session.request(
                     method, url, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False

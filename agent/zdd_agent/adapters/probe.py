@@ -6,9 +6,12 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-hea
 
 from __future__ import annotations
 
-import socket
-import time
+from contextlib import closing
+from math import inf
 
+from zdd_agent.adapters import probe_http1, probe_http2
+from zdd_agent.adapters.timed_socket import TimedSocket
+from zdd_agent.errors import AgentError
 from zdd_agent.model.aws import Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult
 from zdd_agent.ports import Metadata
@@ -16,6 +19,12 @@ from zdd_agent.ports import Metadata
 # Seconds that one probe may take, whatever the group allows (up to 120): the loop must be back for the watchdog.
 LIMIT_SECONDS = 40.0
 _USER_AGENT = "ELB-HealthChecker/2.0"
+# What ELB takes where the group names none.
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateTargetGroup.html
+_GRPC_PATH = "/AWS.ALB/healthcheck"
+_GRPC_MATCHER = "12"  # UNIMPLEMENTED: a gRPC server without that method is up
+_HTTP_PATH = "/"
+_HTTP_MATCHER = "200"
 
 
 class LocalProbe:
@@ -25,32 +34,26 @@ class LocalProbe:
         self._metadata = metadata
 
     def check(self, group: TargetGroup, target: Target) -> ProbeResult:
-        """One check within the group's own timeout, or LIMIT_SECONDS.
+        """One check in the group's own protocol, within its own timeout or LIMIT_SECONDS, whichever is shorter.
 
-        HTTPS is taken without looking at the certificate, as ELB does. gRPC is not probed: it passes, and says so.
+        HTTP/2 is spoken from the first byte (in TLS after ALPN), gRPC as a call of the method that the path names.
         """
-        if group.version == "GRPC":
-            return ProbeResult(target, True, "not probed: gRPC health checks are not supported")
         check = group.health_check
-        address = target.id if group.target_type == "ip" else self._metadata.identity().addresses[0]
         port = target.port if check.port == "traffic-port" else int(check.port)
+        who = self._metadata.identity(inf)  # discovery asks it afresh; a probe must not fail with that service
         try:
-            if check.protocol in ("HTTP", "HTTPS"):
-                passed, said = _ask_http(group, address, port)
-            else:
-                socket.create_connection((address, port), _limit(group), (address, 0)).close()
-                passed, said = True, f"port {port} accepts connections"
+            address = target.id if group.target_type == "ip" else who.address_in(group)
+            with closing(TimedSocket(address, port, min(check.timeout, LIMIT_SECONDS))) as connection:
+                passed, said = _ask(group, connection, address, port)
+        except AgentError as error:
+            passed, said = False, error.message
         except OSError as error:
             passed, said = False, f"port {port}: {_cause(error)}"
         return ProbeResult(target, passed, said)
 
 
-def _limit(group: TargetGroup) -> float:
-    return min(group.health_check.timeout, LIMIT_SECONDS)
-
-
 def matches(matcher: str, code: int) -> bool:
-    """Whether an HTTP code fits a matcher such as `200`, `200,202` or `200-299`."""
+    """Whether a code fits a matcher such as `200`, `200,202` or `200-299`."""
     for part in matcher.split(","):
         low, _, high = part.strip().partition("-")
         if low.isdigit() and int(low) <= code <= int(high or low):
@@ -58,34 +61,35 @@ def matches(matcher: str, code: int) -> bool:
     return False
 
 
-def _ask_http(group: TargetGroup, address: str, port: int) -> tuple[bool, str]:
-    import http.client  # noqa: PLC0415  5 MB that the daemon at rest does without
-    import ssl  # noqa: PLC0415  likewise
-
+def _ask(group: TargetGroup, connection: TimedSocket, address: str, port: int) -> tuple[bool, str]:
     check = group.health_check
-    ends = time.monotonic() + _limit(group)
-    connection: http.client.HTTPConnection
+    if check.protocol not in ("HTTP", "HTTPS"):
+        return True, f"port {port} accepts connections"
     if check.protocol == "HTTPS":
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(
-            address, port, timeout=_limit(group), source_address=(address, 0), context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(address, port, timeout=_limit(group), source_address=(address, 0))
+        connection.encrypt(() if group.version == "HTTP1" else ("h2",))
+    scheme = check.protocol.lower()
+    authority = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     try:
-        connection.request("GET", check.path, headers={"User-Agent": _USER_AGENT, "Connection": "close"})
-        code = connection.getresponse().status
-    except http.client.HTTPException as error:
-        return False, f"port {port} answered something that is not HTTP ({type(error).__name__})"
-    finally:
-        connection.close()
-    if time.monotonic() > ends:  # the socket's own time-out starts again with every byte
-        raise TimeoutError
-    wanted = check.matcher or "200"
-    said = f"GET {check.path} on port {port} answered {code}"
-    return (True, said) if matches(wanted, code) else (False, f"{said}, wanted {wanted}")
+        if group.version == "GRPC":
+            path = check.path or _GRPC_PATH
+            status = probe_http2.call(connection, scheme, authority, path, _USER_AGENT)
+            said = f"{path} on port {port} answered {'no gRPC status' if status is None else f'gRPC status {status}'}"
+            return _judged(status, check.matcher or _GRPC_MATCHER, said)
+        path = check.path or _HTTP_PATH
+        if group.version == "HTTP2":
+            status = probe_http2.get(connection, scheme, authority, path, _USER_AGENT)
+        else:
+            status = probe_http1.status(connection, authority, path, _USER_AGENT)
+    except ValueError as error:
+        spoken = "HTTP" if group.version == "HTTP1" else "HTTP/2"
+        return False, f"port {port} answered something that is not {spoken} ({error})"
+    return _judged(status, check.matcher or _HTTP_MATCHER, f"GET {path} on port {port} answered {status}")
+
+
+def _judged(status: int | None, matcher: str, said: str) -> tuple[bool, str]:
+    if status is not None and matches(matcher, status):
+        return True, said
+    return False, f"{said}, wanted {matcher}"
 
 
 def _cause(error: OSError) -> str:

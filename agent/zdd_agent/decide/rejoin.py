@@ -146,7 +146,7 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
         return Wait(min(seen.look_again_at, one.deadline), said)
     # One look that does not list a target can be stale: registering again is for what two looks agree on.
     if absent(membership, seen) and evidence.agreed(lambda look: bool(absent(membership, look))):
-        return Join(max(one.deadline, now + rejoin_timeout(membership)))
+        return Join(one.deadline)
     return Look()
 
 

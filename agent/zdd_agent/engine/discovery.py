@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth
+from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth, plain_address
 from zdd_agent.ports import LoadBalancing
 
 # Finding the membership costs one DescribeTargetHealth a group, of a budget of about 10 a second that the whole
@@ -17,6 +17,11 @@ def find(
     aws: LoadBalancing, identity: Identity, names: Sequence[str], known: Collection[str] = ()
 ) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
     """This host's membership, the groups that were asked, and the health of all their targets.
+
+    Found are the host's instance ID, and every address that any of its network interfaces has now. Without `names`
+    only the groups of the host's own VPC are asked: the same address can belong to somebody else's host in another
+    VPC, so a group there (of a peered VPC, say) has to be named. Not found: addresses out of a prefix that is
+    delegated to an interface, and Elastic IP addresses, which no target group takes.
 
     Args:
         aws: Elastic Load Balancing.
@@ -50,17 +55,26 @@ def find(
 
 
 def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:
-    """The targets of the group that are this host, on every port."""
-    own = {identity.instance_id} if group.target_type == "instance" else set(identity.addresses)
-    return tuple(h.target for h in health if h.target.id in own)
+    """The targets of the group that are this host, on every port. Addresses compare as such, however they are spelt."""
+    own = identity.names(group)
+    return tuple(h.target for h in health if plain_address(h.target.id) in own)
 
 
 def named_targets(identity: Identity, groups: Sequence[TargetGroup]) -> tuple[Target, ...]:
-    """One target a group, on the group's own port: for a host that never was in them."""
-    return tuple(
-        Target(g.arn, identity.instance_id if g.target_type == "instance" else identity.addresses[0], g.port)
-        for g in groups
-    )
+    """One target a group, on the group's own port: for a host that never was in them.
+
+    Raises:
+        AgentError: CONFIGURATION, when this host has no address of a group's family.
+    """
+    return tuple(Target(g.arn, identity.id_in(g), g.port, _zone(identity, g)) for g in groups)
+
+
+def _zone(identity: Identity, group: TargetGroup) -> str | None:
+    """AWS finds out the zone by itself, except of an address outside the group's VPC: that takes `all`.
+
+    Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html
+    """
+    return "all" if group.target_type == "ip" and group.vpc_id != identity.vpc_id else None
 
 
 def _named(aws: LoadBalancing, names: Sequence[str], known: Collection[str]) -> tuple[TargetGroup, ...]:

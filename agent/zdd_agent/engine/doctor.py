@@ -32,6 +32,15 @@ class Finding:
     hint: str = ""
 
 
+# A drain takes a host out of target groups only.
+_NOT_LOOKED_AT = Finding(
+    "not looked at",
+    True,
+    "Classic Load Balancers, VPC Lattice, endpoints of Global Accelerator, DNS records that name this host, and target "
+    "groups of other VPCs that `target_groups` does not name: a drain does not take this host out of these",
+)
+
+
 class Doctor:
     """Looks at everything once.
 
@@ -60,7 +69,7 @@ class Doctor:
 
     def examine(self) -> tuple[Finding, ...]:
         """Every finding, in the order in which a reader fixes them."""
-        return (*(_found(name, check) for name, check in self._local), *self._outside())
+        return (*(_found(name, check) for name, check in self._local), *self._outside(), _NOT_LOOKED_AT)
 
     def _outside(self) -> Iterator[Finding]:
         yield (imds := _found("instance metadata", lambda: _describe(self._metadata.identity())))
@@ -107,8 +116,7 @@ class Doctor:
     def _permissions(self, group: TargetGroup, membership: Membership, identity: Identity) -> str:
         taken = {t.port for t in membership.targets if t.group == group.arn}
         free = next(port for port in range(1, 65536) if port not in taken)
-        own = identity.instance_id if group.target_type == "instance" else identity.addresses[0]
-        self._aws.may_change(group, Target(group.arn, own, free))
+        self._aws.may_change(group, Target(group.arn, identity.id_in(group), free))
         return "RegisterTargets and DeregisterTargets are allowed"
 
     def _skew(self) -> str:

@@ -106,10 +106,7 @@ class Observer:
         gone = frozenset(g.arn for g in membership.groups) - {g.arn for g in found}
         old = {g.arn: g for g in membership.groups}
         # The attributes cost a call for each group, and nothing of a rejoin hangs on them.
-        newer = [
-            replace(g, deregistration_delay=old[g.arn].deregistration_delay, cross_zone=old[g.arn].cross_zone)
-            for g in found
-        ]
+        newer = [g.with_attributes_of(old[g.arn]) for g in found]
         return membership.without_groups(gone).with_groups(newer), gone
 
     def latest(self) -> tuple[Membership, Observation] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from math import inf
 
 from zdd_agent.decide.evidence import Senses
 from zdd_agent.decide.traffic import health_checks
@@ -71,5 +72,6 @@ class Lookout:
         addresses = {t.id for t in membership.targets if membership.group(t.group).target_type == "ip"}
         return (
             frozenset(t.port for t in membership.targets),
-            frozenset({*addresses, *self._metadata.identity().addresses}),
+            # However old: a sample must not wait for the metadata service, nor fail with it.
+            frozenset({*addresses, *self._metadata.identity(inf).addresses}),
         )

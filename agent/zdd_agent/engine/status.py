@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 from zdd_agent.decide import guard
 from zdd_agent.decide.again import again_at
@@ -97,7 +98,7 @@ class Reporter:
         # One caller asks; the others are told what is known rather than queue behind a service that is silent.
         if self._refreshing.acquire(timeout=PATIENCE_SECONDS):
             try:
-                identity = self._metadata.identity()
+                identity = self._metadata.identity(inf)  # shown, not searched for
                 self._refresh()
             except AgentError as error:
                 warnings.append(error.message + (f" ({error.hint})" if error.hint else ""))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from ipaddress import ip_address
 from math import ceil
+
+from zdd_agent.errors import AgentError, Kind
 
 # A target group's ARN, an Id and a port.
 TargetKey = tuple[str, str, int]
@@ -36,7 +39,10 @@ class BalancerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A target group's health check. Seconds; `port` is a number or `traffic-port`."""
+    """A target group's health check. Seconds; `port` is a number or `traffic-port`.
+
+    `matcher` is of HTTP codes, and of gRPC codes where the group's version is GRPC.
+    """
 
     protocol: str
     port: str
@@ -70,8 +76,11 @@ class GroupMinimum:
 class TargetGroup:
     """What a decision needs to know of a target group.
 
-    `deregistration_delay` is in seconds. `version` is HTTP1, HTTP2 or GRPC. `cross_zone` is off when each zone's
-    targets serve that zone alone.
+    `deregistration_delay` and `slow_start` are in seconds. `version` is HTTP1, HTTP2 or GRPC. `cross_zone` is off
+    when each zone's targets serve that zone alone. `ip_address_type`, ipv4 or ipv6, is the family of the addresses at
+    which the load balancer reaches the targets. `connection_termination`: connections that are left are cut at the
+    end of the deregistration delay. `preserve_client_ip`: the app sees the clients' addresses instead of the load
+    balancer's.
     """
 
     arn: str
@@ -86,17 +95,37 @@ class TargetGroup:
     version: str = "HTTP1"
     balancers: tuple[str, ...] = ()
     cross_zone: bool = True
+    ip_address_type: str = "ipv4"
     minimum: GroupMinimum = GroupMinimum()
+    connection_termination: bool = False
+    preserve_client_ip: bool = False
+    slow_start: float = 0.0
+
+    def with_attributes_of(self, other: TargetGroup) -> TargetGroup:
+        """The same with all that DescribeTargetGroups does not tell taken from another look at this group."""
+        return replace(
+            self,
+            deregistration_delay=other.deregistration_delay,
+            cross_zone=other.cross_zone,
+            minimum=other.minimum,
+            connection_termination=other.connection_termination,
+            preserve_client_ip=other.preserve_client_ip,
+            slow_start=other.slow_start,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One registration of this host: (target group, Id, Port) names it, always all three."""
+    """One registration of this host: (target group, Id, Port) names it, always all three.
+
+    `quic_server_id` goes with it in QUIC and TCP_QUIC groups, which refuse a registration without one.
+    """
 
     group: str
     id: str
     port: int
     zone: str | None = None
+    quic_server_id: str | None = None
 
     @property
     def key(self) -> TargetKey:
@@ -182,13 +211,43 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this host is, as IMDSv2 tells it. `addresses` are IPv4 and IPv6, the primary first."""
+    """Who this host is, as IMDSv2 tells it.
+
+    `addresses` are those of every network interface: IPv4 before IPv6, and the primary interface's first.
+    """
 
     instance_id: str
     region: str
     zone: str
     vpc_id: str
     addresses: tuple[str, ...]
+
+    def address_in(self, group: TargetGroup) -> str:
+        """Where the group's load balancer reaches this host: the first address of the group's family.
+
+        Raises:
+            AgentError: CONFIGURATION, when this host has no such address.
+        """
+        version = 6 if group.ip_address_type == "ipv6" else 4
+        for address in self.addresses:
+            if ip_address(address).version == version:
+                return address
+        raise AgentError(
+            Kind.CONFIGURATION,
+            f"cannot be reached in target group {group.name}: this host has no IPv{version} address",
+            hint="assign one to this host, or take the group out of `target_groups`",
+            value="target_groups",
+        )
+
+    def id_in(self, group: TargetGroup) -> str:
+        """What names this host in the group: its instance ID, or its address there. Raises like `address_in`."""
+        return self.instance_id if group.target_type == "instance" else self.address_in(group)
+
+    def names(self, group: TargetGroup) -> frozenset[str]:
+        """Everything that may name this host in the group, each address as `plain_address` spells it."""
+        if group.target_type == "instance":
+            return frozenset((self.instance_id,))
+        return frozenset(map(plain_address, self.addresses))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +262,14 @@ class MinHealthy:
         if self.percent is None:
             return self.number
         return ceil(hosts * self.percent / 100)
+
+
+def plain_address(text: str) -> str:
+    """An address in its one short spelling (RFC 5952), so that two of them compare; anything else as it is."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return text
 
 
 def group_name(arn: str) -> str:

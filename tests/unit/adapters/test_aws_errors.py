@@ -48,6 +48,19 @@ def test_a_fault_of_aws_is_waited_out(code: str, status: int) -> None:
     assert (error.kind, error.transient) == (Kind.AWS_UNAVAILABLE, True)
 
 
+@pytest.mark.parametrize("code", ["", "Unknown", "SlowDownPlease"])
+def test_429_is_waited_out_whatever_its_code(code: str) -> None:
+    error = answered(code, 429)
+    assert (error.kind, error.transient) == (Kind.AWS_UNAVAILABLE, True)
+    assert "throttled" in error.message
+
+
+def test_an_error_without_a_code_is_not_from_aws_and_waited_out() -> None:
+    error = answered("", 404)
+    assert (error.kind, error.transient) == (Kind.AWS_UNAVAILABLE, True)
+    assert "what answered is not AWS" in error.message
+
+
 @pytest.mark.parametrize("code", ["TargetGroupNotFound", "TargetGroupNotFoundException"])
 def test_a_target_group_that_is_gone_names_the_setting(code: str) -> None:
     error = answered(code)

@@ -10,7 +10,7 @@ from botocore.stub import Stubber
 from fakes import arn, group
 from zdd_agent.adapters.elbv2 import Elbv2
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import BalancerKind, State, Target
+from zdd_agent.model.aws import BalancerKind, GroupMinimum, State, Target
 
 WEB = arn("web")
 
@@ -187,6 +187,95 @@ def test_register_gives_the_zone_back_to_addresses_only(elb: Stubbed) -> None:
     targets = [{"Id": "10.0.0.1", "Port": 80, "AvailabilityZone": "all"}, {"Id": "10.0.0.2", "Port": 80}]
     elb.expect("register_targets", {"TargetGroupArn": WEB, "Targets": targets}, {})
     elb.aws.register(group(target_type="ip"), [Target(WEB, "10.0.0.1", 80, "all"), Target(WEB, "10.0.0.2", 80)])
+
+
+def test_the_quic_server_id_comes_back_with_the_registration(elb: Stubbed) -> None:
+    target = {"Id": "i-me", "Port": 443, "QuicServerId": "0xa1b2c3d4e5f65890"}
+    described = {"Target": target, "TargetHealth": {"State": "healthy"}}
+    elb.expect("describe_target_health", {"TargetGroupArn": WEB}, {"TargetHealthDescriptions": [described]})
+    elb.expect("register_targets", {"TargetGroupArn": WEB, "Targets": [target]}, {})
+    (found,) = elb.aws.health(WEB)
+    elb.aws.register(group(protocol="QUIC"), [found.target])
+
+
+@pytest.mark.parametrize(
+    ("override", "shifted"),
+    [
+        ({"AdministrativeOverride": {"State": "zonal_shift_active"}}, True),
+        ({"AdministrativeOverride": {"State": "zonal_shift_delegated_to_dns"}}, True),
+        ({"AdministrativeOverride": {"State": "no_override"}}, False),
+        ({}, False),
+    ],
+)
+def test_a_target_under_a_zonal_shift_is_told_from_one_that_takes_work(
+    elb: Stubbed, override: dict[str, Any], shifted: bool
+) -> None:
+    described = {"Target": {"Id": "i-me", "Port": 80}, "TargetHealth": {"State": "healthy"}, **override}
+    elb.expect("describe_target_health", {"TargetGroupArn": WEB}, {"TargetHealthDescriptions": [described]})
+    assert elb.aws.health(WEB)[0].shifted is shifted
+
+
+@pytest.mark.parametrize(
+    ("attributes", "minimum"),
+    [
+        ({}, GroupMinimum(1, None)),
+        ({"dns_failover.minimum_healthy_targets.count": "off"}, GroupMinimum(1, None)),
+        ({"dns_failover.minimum_healthy_targets.count": "3"}, GroupMinimum(3, None)),
+        (
+            {
+                "unhealthy_state_routing.minimum_healthy_targets.count": "2",
+                "unhealthy_state_routing.minimum_healthy_targets.percentage": "50",
+                "dns_failover.minimum_healthy_targets.percentage": "20",
+            },
+            GroupMinimum(2, 50.0),
+        ),
+    ],
+)
+def test_the_groups_own_minimum_is_read_from_both_of_its_thresholds(
+    elb: Stubbed, attributes: dict[str, str], minimum: GroupMinimum
+) -> None:
+    listed = [{"Key": f"target_group_health.{name}", "Value": value} for name, value in attributes.items()]
+    elb.expect("describe_target_group_attributes", {"TargetGroupArn": WEB}, {"Attributes": listed})
+    assert elb.aws.with_attributes(group()).minimum == minimum
+
+
+@pytest.mark.parametrize(
+    ("protocol", "target_type", "own", "preserves"),
+    [
+        ("TCP", "instance", [], True),
+        ("TCP", "ip", [], False),
+        ("UDP", "ip", [], True),
+        ("TCP", "instance", ["false"], False),
+    ],
+)
+def test_whether_client_addresses_are_preserved_is_the_groups_setting_or_the_default_of_aws(
+    elb: Stubbed, protocol: str, target_type: str, own: list[str], preserves: bool
+) -> None:
+    listed = [{"Key": "load_balancing.cross_zone.enabled", "Value": "true"}]
+    listed += [{"Key": "preserve_client_ip.enabled", "Value": value} for value in own]
+    elb.expect("describe_target_group_attributes", {"TargetGroupArn": WEB}, {"Attributes": listed})
+    network = group(kind=BalancerKind.NETWORK, protocol=protocol, target_type=target_type)
+    assert elb.aws.with_attributes(network).preserve_client_ip is preserves
+
+
+def test_the_family_of_a_groups_addresses_is_read(elb: Stubbed) -> None:
+    answer = {"TargetGroups": [entry(TargetType="ip", IpAddressType="ipv6")]}
+    elb.expect("describe_target_groups", {"Names": ["web"]}, answer)
+    assert elb.aws.named_groups(["web"])[0][0].ip_address_type == "ipv6"
+
+
+def test_the_doctor_asks_a_group_of_ipv6_addresses_about_an_ipv6_address(elb: Stubbed) -> None:
+    elb.expect("register_targets", {"TargetGroupArn": WEB, "Targets": [{"Id": "2001:db8::1", "Port": 8080}]}, {})
+    elb.expect("deregister_targets", {"TargetGroupArn": WEB, "Targets": [{"Id": "fd00::1", "Port": 1}]}, {})
+    elb.aws.may_change(group(target_type="ip", ip_address_type="ipv6"), Target(WEB, "fd00::1", 1))
+
+
+def test_a_name_of_no_group_costs_the_others_nothing(elb: Stubbed) -> None:
+    elb.stub.add_client_error("describe_target_groups", "TargetGroupNotFound", "gone", 400)
+    elb.stub.add_client_error("describe_target_groups", "TargetGroupNotFound", "gone", 400)
+    elb.expect("describe_target_groups", {"Names": ["web"]}, {"TargetGroups": [entry()]})
+    found, missing = elb.aws.named_groups(["old", "web"])
+    assert ([g.name for g in found], missing) == (["web"], ("old",))
 
 
 @pytest.mark.parametrize("target_type", ["instance", "ip"])

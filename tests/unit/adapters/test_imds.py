@@ -1,12 +1,13 @@
 """Who this host is: asked with a token or not at all."""
 
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 import requests
 import responses
 
-from zdd_agent.adapters.imds import PAUSES_SECONDS, InstanceMetadata, endpoint
+from zdd_agent.adapters.imds import ADDRESS_SECONDS, PAUSES_SECONDS, InstanceMetadata, endpoint
 from zdd_agent.errors import AgentError, Kind
 
 HOST = "http://127.0.0.1:1338"
@@ -162,6 +163,7 @@ def everything(web: responses.RequestsMock) -> None:
         "placement/region": "eu-west-1",
         "placement/availability-zone": "eu-west-1a",
         "local-ipv4": "10.0.0.1",
+        "network/interfaces/macs/": f"{MAC}/",
         f"{interface}/vpc-id": "vpc-1",
         f"{interface}/local-ipv4s": "10.0.0.1\n10.0.0.2",
     }
@@ -186,6 +188,30 @@ def test_the_identity_is_asked_once(web: responses.RequestsMock, metadata: Insta
     calls = len(web.calls)
     assert metadata.identity() == first
     assert len(web.calls) == calls
+
+
+def test_addresses_that_change_are_seen_within_seconds_and_at_once_by_who_asks_for_it(
+    web: responses.RequestsMock, metadata: InstanceMetadata, time: Time
+) -> None:
+    everything(web)
+    web.get(url(f"network/interfaces/macs/{MAC}/ipv6s"), status=404)
+    assert metadata.identity().addresses == ("10.0.0.1", "10.0.0.2")
+    other = "0e:00:00:00:00:02"
+    web.replace("GET", url("network/interfaces/macs/"), f"{other}/\n{MAC}/")
+    web.get(url(f"network/interfaces/macs/{other}/local-ipv4s"), "10.0.1.9")
+    web.get(url(f"network/interfaces/macs/{other}/ipv6s"), "fd00::9")
+    time.now = ADDRESS_SECONDS + 1
+    assert metadata.identity(inf).addresses == ("10.0.0.1", "10.0.0.2")
+    assert metadata.identity().addresses == ("10.0.0.1", "10.0.0.2", "10.0.1.9", "fd00::9")
+
+
+@pytest.mark.parametrize(("said", "goes"), [("Terminated", True), ("InService", False)])
+def test_the_end_that_auto_scaling_wants_is_told(
+    web: responses.RequestsMock, metadata: InstanceMetadata, said: str, goes: bool
+) -> None:
+    web.put(TOKEN, "t1")
+    web.get(url("autoscaling/target-lifecycle-state"), said)
+    assert metadata.being_terminated() is goes
 
 
 def test_an_identity_that_could_not_be_asked_is_asked_again(
