@@ -268,22 +268,29 @@ def dead_name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Even
         answers.set()
 
 
+def ready(limit: Limit) -> Elbv2:
+    """The adapter over a client that is built already: loading the SDK takes seconds on a busy machine."""
+    clients = Aws(FakeMetadata(), {})
+    clients.elbv2()
+    return Elbv2(clients.elbv2, limit)
+
+
 def test_a_name_server_that_never_answers_holds_no_call_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9")
     with dead_name_server(monkeypatch):
-        elb = Elbv2(Aws(FakeMetadata(), {}).elbv2, Limit(1.0))
+        elb = ready(Limit(2.0))
         began = time.monotonic()
         with pytest.raises(AgentError) as caught:
             elb.health(arn("web"))
         assert time.monotonic() - began < 10
     assert (caught.value.kind, caught.value.transient) == (Kind.AWS_UNAVAILABLE, True)
-    assert caught.value.message == "cannot call DescribeTargetHealth: no answer within 1 s"
+    assert caught.value.message == "cannot call DescribeTargetHealth: no answer within 2 s"
 
 
 def test_a_change_that_was_given_up_is_never_sent_after_a_later_look(monkeypatch: pytest.MonkeyPatch) -> None:
     with http_server(ANSWER.format("DescribeTargetHealth")) as (url, seen):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url.replace("127.0.0.1", "localhost"))
-        elb = Elbv2(Aws(FakeMetadata(), {}).elbv2, Limit(2.0))
+        elb = ready(Limit(2.0))
         with dead_name_server(monkeypatch) as answers:
             with pytest.raises(AgentError, match="no answer within"):
                 elb.register(group(), [ENTRY])
@@ -298,11 +305,13 @@ def test_a_change_that_was_given_up_is_never_sent_after_a_later_look(monkeypatch
 def test_the_sdk_does_not_try_again_what_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        threading.Thread(target=lambda: accepted.append(silent.accept()[0]), daemon=True).start()
+        taking = threading.Thread(target=lambda: accepted.append(silent.accept()[0]), daemon=True)
+        taking.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        elb = Elbv2(Aws(FakeMetadata(), {}).elbv2, Limit(0.8))
+        elb = ready(Limit(2.0))
         with pytest.raises(AgentError, match="no answer within"):
             elb.register(group(), [ENTRY])
+        taking.join(10.0)
         accepted[0].close()  # the SDK takes that for a fault of the network, and would try again
         with pytest.raises(AgentError):
             elb.health(arn("web"))
