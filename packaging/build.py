@@ -22,7 +22,7 @@ from sbom import sbom
 TOP = Path(__file__).resolve().parent.parent
 OUT = Path(os.environ.get("ZDD_PACKAGE_OUT", TOP / "build" / "package"))
 TREE = "usr/lib/zdd-agent"
-# What of botocore's 440 services stays: the agent's own, and those that its credential providers ask.
+# The services of botocore's 440 that stay: those the agent calls, and those its credential providers call.
 SERVICES = ("autoscaling", "dynamodb", "ec2", "elbv2", "iam", "signin", "sso", "sso-oidc", "sts")
 DESCRIPTION = """Takes an EC2 host out of its load balancer and puts it back
 zdd-agent drain deregisters this host from its AWS target groups and returns
@@ -33,7 +33,7 @@ in between loses no request."""
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """An architecture by its names."""
+    """The names of one architecture."""
 
     deb: str
     rpm: str
@@ -42,7 +42,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A package format: where it goes, and which Pythons are there."""
+    """A package format: its Python, and what it depends on."""
 
     name: str
     python: str
@@ -120,7 +120,7 @@ def _package(form: Format, machine: Machine, pure: Path, texts: Path, version: s
         shutil.rmtree(root / "native")
     shutil.copytree(TOP / "agent" / "zdd_agent", tree / "zdd_agent", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     if form.distribution_systemd:
-        # That one module of the distribution's, and none of its neighbours.
+        # Only this module of the distribution, none of its neighbours.
         (tree / "systemd").symlink_to("../python3/dist-packages/systemd")
     else:
         build_systemd_python(tree, machine.triplet, TOP / "requirements" / "agent.txt", OUT / "cache")
@@ -171,7 +171,7 @@ def _trim(tree: Path) -> None:  # noqa: C901  one case for each kind of file
         shutil.rmtree(cache)
     for module in tree.rglob("*.py"):
         text = module.read_bytes()
-        if text.startswith(b"#!"):  # of modules that are scripts too; here none is
+        if text.startswith(b"#!"):  # a module that can also be run as a script; here none is run
             module.write_bytes(text.partition(b"\n")[2])
     for name in ("py.typed", "*.pyi"):
         for typing_only in list(tree.rglob(name)):
@@ -179,7 +179,7 @@ def _trim(tree: Path) -> None:  # noqa: C901  one case for each kind of file
 
 
 def _lay_out(root: Path, form: Format, texts: Path, version: str, date: str) -> None:
-    """Everything but the private tree, where it lies on the host."""
+    """Put everything except the private tree where it belongs on the host."""
 
     def put(source: Path, place: str, *, squeeze: bool = False) -> None:
         target = root / place
@@ -214,7 +214,7 @@ def _lay_out(root: Path, form: Format, texts: Path, version: str, date: str) -> 
         put(TOP / "LICENSE", "usr/share/licenses/zdd-agent/LICENSE")
     shutil.copytree(TOP / "packaging" / form.name, root / "scripts")
     for script in (root / "usr/bin/zdd-agent", *(root / "scripts").iterdir()):
-        # Maintainer scripts run with a PATH of the package manager's own.
+        # Maintainer scripts run with the PATH of the package manager.
         python = form.python if script.name == "zdd-agent" else Path(form.python).name
         script.write_text(script.read_text().replace("@PYTHON@", python))
 
@@ -231,7 +231,7 @@ MAINTAINER = "zdd-agent maintainers <zdd-agent@users.noreply.github.com>"
 
 
 def _nfpm(form: Format, root: Path, version: str, arch: str, date: str) -> dict[str, object]:
-    """nfpm's own settings. Source: https://nfpm.goreleaser.com/configuration/."""
+    """The settings of nfpm. Source: https://nfpm.goreleaser.com/configuration/."""
     contents: list[dict[str, object]] = []
     scripts = root / "scripts"
     for path in sorted(root.rglob("*")):
@@ -281,7 +281,7 @@ def _nfpm(form: Format, root: Path, version: str, arch: str, date: str) -> dict[
 
 
 def _kind(form: Format, place: str) -> dict[str, str]:
-    """What the package manager has to know of this file."""
+    """What the package manager must know about this file."""
     if place.startswith("/etc/"):
         return {"type": "config|noreplace"}
     if form.name == "rpm" and place.startswith("/usr/share/licenses/"):

@@ -1,5 +1,5 @@
 #!@PYTHON@ -ISs
-# -I and -S: nothing but the interpreter's own library and the package's own tree, whatever else this host has.
+# -I and -S: only the interpreter's own library and the package's own tree are imported, whatever else this host has.
 import sys
 
 sys.path.insert(0, "/usr/lib/zdd-agent")

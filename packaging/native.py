@@ -1,7 +1,8 @@
-"""systemd-python for Amazon Linux's python3.11, which has none: from the pinned source, for either architecture.
+"""Builds systemd-python for Amazon Linux's python3.11, which does not have it: from the pinned source, for both
+architectures.
 
-Cross-compiled. A stub stands in for the other architecture's libsystemd at link time: the names and versions of its
-symbols are the same on both, and the host's own library is the one that is loaded.
+For arm64 it is cross-compiled. The linker gets a stub instead of that architecture's libsystemd: the names and versions
+of its symbols are the same on both, and at run time the host's own library is loaded.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def build_systemd_python(tree: Path, triplet: str, requirements: Path, cache: Pa
 
 
 def _check(built: Path) -> None:
-    """Whatever it lacks is Python's own or of a library that it names: nothing else shows before it is loaded there."""
+    """Check that Python or a named library defines every symbol that this needs: only the host would show it else."""
     said = subprocess.run(["nm", "-D", "--undefined-only", built], check=True, stdout=subprocess.PIPE, text=True).stdout
     names = [line.split()[-1] for line in said.splitlines() if " w " not in line]
     lost = [name for name in names if "@" not in name and not name.startswith(("Py", "_Py"))]
@@ -87,7 +88,7 @@ def _source(requirements: Path, cache: Path) -> Path:
 
 
 def _headers() -> str:
-    """Python.h of 3.11. Both architectures are LP64: what of pyconfig.h differs, these modules do not use."""
+    """Find Python.h of 3.11. Both architectures are LP64; these modules use nothing of pyconfig.h that differs."""
     own = sysconfig.get_path("include")
     for folder in (own, f"/usr/include/python{PYTHON}"):
         if sys.version_info[:2] == (3, 11) or folder != own:
@@ -97,14 +98,14 @@ def _headers() -> str:
 
 
 def _systemd_headers(cache: Path) -> Path:
-    """libsystemd's headers alone: beside those of this machine's C library they would mislead a cross compiler."""
+    """Copy libsystemd's headers alone: this machine's other headers would mislead the cross compiler."""
     folder = cache / "include"
     shutil.copytree("/usr/include/systemd", folder / "systemd", dirs_exist_ok=True)
     return folder
 
 
 def _stub(compiler: str, cache: Path) -> Path:
-    """A libsystemd.so.0 without code: every symbol, each with the version that the real one gives it."""
+    """Make a libsystemd.so.0 without code: every symbol of the real one, with its version."""
     said = subprocess.run(["objdump", "-T", str(LIBRARY)], check=True, stdout=subprocess.PIPE, text=True).stdout
     versions: dict[str, list[str]] = {}
     for version, name in re.findall(r"\(?(LIBSYSTEMD_\d+)\)?\s+(sd_\w+)$", said, re.M):

@@ -1,4 +1,4 @@
-"""A CycloneDX list of what the private tree holds, from each package's own metadata."""
+"""Lists what the private tree contains, in CycloneDX, from the metadata of each package."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The package's texts that follow from the code: settings file, man pages, completions. `texts.py FOLDER VERSION DATE`.
+"""Makes the texts of the packages: settings file, man pages, completions. `texts.py FOLDER VERSION DATE`.
 
-They are made from the command line's own parser and from the settings' own models, so that none can be forgotten.
+They are made from the parser of the command line and from the models of the settings, so none can be forgotten.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ Command = tuple[str, str, argparse.ArgumentParser]
 
 
 def commands() -> list[Command]:
-    """Each command with its help and its parser."""
+    """Each command: its name, its help and its parser."""
     sub = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001  argparse has no other way
     return [(c.dest, c.help or "", sub.choices[c.dest]) for c in sub._choices_actions]  # noqa: SLF001  as above
 
 
 def flags(command: argparse.ArgumentParser) -> list[argparse.Action]:
     return [a for a in command._actions if a.option_strings]  # noqa: SLF001  as above
+
+
+def _places(command: argparse.ArgumentParser) -> str:
+    names = [str(a.metavar or a.dest) for a in command._actions if not a.option_strings]  # noqa: SLF001  as above
+    return "".join(f" \\fI{_roff(name)}\\fR" for name in names)
 
 
 def _help(action: argparse.Action) -> str:
@@ -44,7 +49,7 @@ def _help(action: argparse.Action) -> str:
 def settings(
     table: type[BaseModel] = Settings, at: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], FieldInfo | type[BaseModel]]]:
-    """Every setting, and each table before its own settings; plain ones first, as TOML wants them."""
+    """Every setting, and each table before its settings. Plain settings come first, as TOML requires."""
     tables = []
     for name, field in table.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -69,10 +74,10 @@ def _toml(value: object) -> str:
 
 
 def config_toml() -> str:
-    """The settings file: every setting with its default, all of them comments."""
+    """The settings file: every setting with its default, as comments."""
     lines = [
-        "# Settings of zdd-agent; see zdd-agent.toml(5). None is needed: without them the agent finds its own target",
-        "# groups. Files in conf.d/*.toml beside this one are read after it. After a change:",
+        "# Settings of zdd-agent; see zdd-agent.toml(5). None is required: without any the agent finds its own target",
+        "# groups. Files in conf.d/*.toml, in this folder, are read after this one. After a change:",
         "#   zdd-agent check-config && systemctl restart zdd-agent",
     ]
     for path, what in settings():
@@ -105,7 +110,7 @@ def _invocation(action: argparse.Action) -> str:
 
 
 def man_command(version: str, date: str) -> str:
-    """zdd-agent(1): the parser's part between a head and a tail written by hand."""
+    """zdd-agent(1): what the parser knows, between a head and a tail that are written by hand."""
     lines = [
         "'\\\" t",
         *_heading("zdd-agent", 1, version, date),
@@ -113,7 +118,7 @@ def man_command(version: str, date: str) -> str:
         ".SH COMMANDS",
     ]
     for name, text, command in commands():
-        lines += [".TP", f"\\fBzdd\\-agent {_roff(name)}\\fR", _roff(f"{text[0].upper()}{text[1:]}.")]
+        lines += [".TP", f"\\fBzdd\\-agent {_roff(name)}\\fR{_places(command)}", _roff(f"{text[0].upper()}{text[1:]}.")]
         own = [a for a in flags(command) if a.dest not in ("help", "json", "socket")]
         if own:
             lines.append(".RS")

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # setup.sh lab | dev: makes .venv with the pinned requirements and this project in it.
-# Nothing happens when all is in place already. System packages that are missing are installed where this user may do
-# that without being asked for a password; otherwise the one command that installs them is printed. PYTHON names the
-# interpreter to use.
+# It does nothing if everything is in place. It installs missing system packages if this user may do that without a
+# password; otherwise it prints the one command that installs them. PYTHON names the interpreter to use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$(pwd -P)
@@ -20,7 +19,7 @@ case ${1:-} in
 esac
 wanted=$1
 
-# What an installation depends on. The place counts: a venv holds its own path, and the editable install this one.
+# What an installation depends on. The path counts: a venv contains its own path, and the editable install this one.
 key() { # SET
     {
         printf '%s\n' "$here"
@@ -51,7 +50,7 @@ venv_is_usable() {
         .venv/bin/python -c 'import pip' 2>/dev/null
 }
 
-# Prints the Debian packages without which $python can make no venv, or build no systemd-python: one a line.
+# Prints the Debian packages that $python needs to make a venv and to build systemd-python, one per line.
 missing_packages() {
     local version cc include
     if [ -z "$python" ]; then # as on Ubuntu 22.04, whose own python3 is too old
@@ -83,7 +82,7 @@ missing_packages() {
 install_packages() { # PACKAGE...
     local as_root=()
     command -v apt-get >/dev/null ||
-        fail "this system lacks what Debian calls: $* (and has no apt-get to install it with)"
+        fail "these packages are missing (by their Debian names): $*; there is no apt-get here to install them"
     if [ "$(id -u)" != 0 ]; then
         if ! command -v sudo >/dev/null; then
             say "system packages are missing, and only root may install them. Run this, then try again:"
@@ -97,9 +96,9 @@ install_packages() { # PACKAGE...
         as_root=(sudo -n)
     fi
     say "installing system packages: $*"
-    # A machine that has just booted may be busy with its own upgrades: wait for the lock, 120 s at most.
+    # A machine that has just booted may be installing its own upgrades: wait for the lock, 120 s at most.
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
-    "${apt[@]}" update >/dev/null || say "apt-get update failed; trying with the lists that are there"
+    "${apt[@]}" update >/dev/null || say "apt-get update failed; trying with the package lists that are here"
     "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null || fail "apt-get could not install $*"
 }
 
@@ -124,8 +123,8 @@ rm -f .venv/.installed-*
 pip() {
     .venv/bin/python -m pip --disable-pip-version-check --no-input install -qq "$@"
 }
-# systemd-python comes as source. The tools that build it are pinned and come first; without build isolation pip takes
-# those and fetches none of its own choice.
+# systemd-python comes as source. The tools that build it are pinned and installed first. Without build isolation pip
+# uses them, and downloads nothing that is not pinned.
 say "installing requirements/$wanted.txt"
 pip --require-hashes -r requirements/build.txt
 pip --require-hashes --use-pep517 --no-build-isolation -r "requirements/$wanted.txt"

@@ -1,4 +1,4 @@
-"""`make story`: Terraform makes the article's set-up, Ansible rolls a release over it, a loop of requests looks on."""
+"""`make story`: Terraform creates the set-up of the article, Ansible rolls a release over it under requests."""
 
 import argparse
 import asyncio
@@ -22,9 +22,9 @@ from zdd_lab.traffic.records import read_records, summarize
 
 TOP = Path(__file__).resolve().parent.parent
 OLD, NEW = "v1", "v2"
-_RATE = 100.0  # requests a second behind the loop that is shown
+_RATE = 100.0  # requests a second, beside the loop that is shown
 _LOOP_SECONDS = 1.0  # between two requests of that loop
-_CALM_SECONDS = 3.0  # of load before and after the play, so that the picture shows the calm as well
+_CALM_SECONDS = 3.0  # of load before and after the play, so that the picture also shows the quiet time
 _LISTENER = 8088  # 80 is for root
 _APP = ("--slow-share", "0.03", "--slow-max", "1", "--start-seconds", "1")
 _MIRRORS = (
@@ -50,7 +50,7 @@ class StoryError(RuntimeError):
 
 
 class Transcript:
-    """What is shown, on the screen and in the file."""
+    """Prints lines and keeps them in a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("w", encoding="utf-8")
@@ -63,7 +63,7 @@ class Transcript:
     async def run(
         self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], seen: Callable[[str], str], shown: str
     ) -> None:
-        """Run a command and show what `seen` makes of its lines. Raises StoryError with the last of them."""
+        """Run a command and print what `seen` returns for each of its lines. Raises StoryError with its last lines."""
         self.say(f"\n$ {shown}")
         child = await asyncio.create_subprocess_exec(
             *children.dies_with_parent(argv), cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL,
@@ -80,14 +80,14 @@ class Transcript:
 
 
 class Spans:
-    """Reads from Ansible's lines when which host was out."""
+    """Reads from the lines of Ansible when each host was out."""
 
     def __init__(self) -> None:
         self.done: list[Span] = []
         self._task, self._began = "", 0.0
 
     def line(self, line: str) -> str:
-        """Take a line; answers what to show of it."""
+        """Read a line. Returns what to show of it."""
         if line.startswith("TASK ["):
             self._task = line.removeprefix("TASK [").partition("]")[0]
             if self._task == "Drain":
@@ -98,10 +98,10 @@ class Spans:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status: 0 when nothing was lost."""
+    """The command. Returns its exit status: 0 if no request failed."""
     parser = argparse.ArgumentParser(prog="make story", description=__doc__)
-    parser.add_argument("--prefix", default="127.78.0", help="of the lab's addresses (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("build/story"), help="folder of the results (%(default)s)")
+    parser.add_argument("--prefix", default="127.78.0", help="first three bytes of the lab's addresses (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("build/story"), help="folder for the results (%(default)s)")
     options = parser.parse_args(argv)
     try:
         return uvloop.run(_story(options.prefix, options.out.resolve(), _find_tools()))
@@ -176,7 +176,7 @@ async def _story(prefix: str, folder: Path, tools: Mapping[str, str]) -> int:
 
 
 class _Terraform:
-    """The example of the article, in a copy of its own."""
+    """The example of the article, in its own copy."""
 
     def __init__(self, lab: Lab, folder: Path, tools: Mapping[str, str], transcript: Transcript) -> None:
         ignore = shutil.ignore_patterns(".terraform*", "terraform.tfstate*")
@@ -190,7 +190,7 @@ class _Terraform:
         self._tools, self._transcript = tools, transcript
 
     async def apply(self) -> dict[str, str]:
-        """Init and apply; answers the outputs."""
+        """Run init and apply. Returns the outputs."""
         await self._run("init", "-backend=false", f"-plugin-dir={self._tools['mirror']}")
         await self._run("apply", "-auto-approve")
         asked = [self._tools["terraform"], "output", "-json"]
@@ -248,7 +248,7 @@ async def _play(lab: Lab, folder: Path, tools: Mapping[str, str], transcript: Tr
 
 @asynccontextmanager
 async def _load(lab: Lab, file: Path) -> AsyncIterator[None]:
-    """The requests that are counted, in a process of their own."""
+    """The requests that are counted, in their own process."""
     words = ["-m", "zdd_lab.traffic.load", "--rate", f"{_RATE:g}", "--out", str(file), "--until-stdin-closes"]
     for url in lab.urls:
         words += ["--url", f"{url.rpartition(':')[0]}:{_LISTENER}"]
@@ -269,7 +269,7 @@ async def _load(lab: Lab, file: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _loop(lab: Lab, transcript: Transcript) -> AsyncIterator[None]:
-    """The article's loop of requests: prints which host answered, with which version."""
+    """The loop of requests of the article: prints which host and which version answered."""
     address = lab.urls[0].removeprefix("http://").rpartition(":")[0]
 
     async def look_on() -> None:
@@ -285,7 +285,7 @@ async def _loop(lab: Lab, transcript: Transcript) -> AsyncIterator[None]:
 
 
 async def _get(address: str, port: int) -> str:
-    """What a request answers, in one line; a failure says so."""
+    """The answer to a request in one line, or what failed."""
     try:
         reader, writer = await asyncio.open_connection(address, port)
         writer.write(b"GET / HTTP/1.1\r\nHost: story\r\nConnection: close\r\n\r\n")

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# system-packages.sh test | package: installs what `make test-system` and `make package` need of Debian. Needs root.
+# system-packages.sh test | package | check: installs the Debian packages that the system tests, `make package` and a
+# check of its packages need. Needs root.
 set -euo pipefail
 case ${1:-} in
     test) wanted=(debootstrap systemd-container iproute2 util-linux) ;;

@@ -40,7 +40,7 @@ resource "aws_iam_instance_profile" "this" {
   tags = var.tags
 }
 
-# The command is the document's, not the caller's: who may send this document can deploy a version, and nothing else.
+# The command is part of the document, not of the call: whoever may send it can deploy a version, and nothing else.
 resource "aws_ssm_document" "deploy" {
   count = var.deploy_command == null ? 0 : 1
 
@@ -55,16 +55,16 @@ resource "aws_ssm_document" "deploy" {
 locals {
   document_json = jsonencode({
     schemaVersion = "2.2"
-    description   = "Takes the host out of its load balancer, deploys a version, puts it back."
+    description   = "Takes the host out of its load balancer, deploys a version, and puts it back."
     parameters = {
       Version = {
         type           = "String"
-        description    = "In $VERSION for the command."
-        allowedPattern = "^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$" # nothing that a shell reads: it is put into the script
+        description    = "The version to deploy. The command finds it in $VERSION."
+        allowedPattern = "^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$" # no character that is special to a shell: it is put into the script
       }
       Wait = {
         type           = "String"
-        description    = "Seconds to try again for, when too few others are healthy."
+        description    = "Keep retrying a refused drain for this many seconds, while too few other hosts are healthy."
         default        = "300"
         allowedPattern = "^[1-9][0-9]{0,4}$"
       }

@@ -1,7 +1,7 @@
 output "instance_profile_name" {
   description = "Instance profile for `iam_instance_profile` of an instance or a launch template; null without `create_role`."
   value       = one(aws_iam_instance_profile.this[*].name)
-  depends_on  = [aws_iam_role_policy_attachment.this] # no host comes up without its permissions
+  depends_on  = [aws_iam_role_policy_attachment.this] # no host starts without its permissions
 }
 
 output "instance_profile_arn" {
@@ -11,7 +11,7 @@ output "instance_profile_arn" {
 }
 
 output "role_name" {
-  description = "Role of the hosts, for further attachments; null without `create_role`."
+  description = "Role of the hosts, to attach more policies to; null without `create_role`."
   value       = one(aws_iam_role.this[*].name)
 }
 
@@ -21,17 +21,17 @@ output "role_arn" {
 }
 
 output "policy_arn" {
-  description = "Managed policy, for a role of your own."
+  description = "Managed policy, for your own role."
   value       = aws_iam_policy.this.arn
 }
 
 output "policy_json" {
-  description = "The policy's text."
+  description = "Text of the policy."
   value       = local.policy_json
 }
 
 output "user_data" {
-  description = "Shell script for `user_data` (base64 it for a launch template), or a part of your own cloud-init."
+  description = "Shell script for `user_data` (base64-encode it for a launch template), or for a part of your own cloud-init."
   value       = local.user_data
 }
 
@@ -46,6 +46,6 @@ output "ssm_document_name" {
 }
 
 output "ssm_document_json" {
-  description = "The document's content, for a pipeline that makes documents itself; null without `deploy_command`."
+  description = "Content of the document, for a pipeline that makes documents itself; null without `deploy_command`."
   value       = var.deploy_command == null ? null : local.document_json
 }

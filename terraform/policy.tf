@@ -1,5 +1,5 @@
-# Rendered with jsonencode, not by aws_iam_policy_document: so `terraform test` sees the true text behind a mock provider,
-# and no call is needed to know it.
+# Made with jsonencode, not with aws_iam_policy_document: so `terraform test` sees the real text with a mock provider, and
+# no call is needed to know it.
 locals {
   arn       = split(":", var.target_group_arns[0]) # arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:targetgroup/...
   partition = local.arn[1]
@@ -10,7 +10,7 @@ locals {
 
   membership_statements = [
     {
-      # IAM has no key that scopes these two to one target: the groups are as narrow as it gets.
+      # IAM has no key that limits these two to one target: whole groups are as narrow as it gets.
       Sid      = "LeaveAndJoinTheseTargetGroups"
       Effect   = "Allow"
       Action   = ["elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets"]
@@ -20,12 +20,12 @@ locals {
 
   read_statements = [
     {
-      # None of these takes a resource:
+      # None of these can be limited to a resource:
       # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awselasticloadbalancingv2.html
       Sid    = "SeeWhoIsHealthy"
       Effect = "Allow"
       Action = [
-        "ec2:DescribeInstances", # the zones of the targets, where each zone is balanced on its own
+        "ec2:DescribeInstances", # the zones of the targets, where a load balancer does not balance across zones
         "elasticloadbalancing:DescribeLoadBalancerAttributes",
         "elasticloadbalancing:DescribeTargetGroupAttributes",
         "elasticloadbalancing:DescribeTargetGroups",
@@ -47,7 +47,8 @@ locals {
         "autoscaling:ExitStandby",
         "autoscaling:RecordLifecycleActionHeartbeat",
       ]
-      # By name: an ARN holds an id that exists only behind the group, which needs the instance profile first.
+      # By name: the ARN of a group holds an id that exists only once the group does, and the group needs the instance
+      # profile first.
       Resource = [
         for name in var.auto_scaling_group_names :
         "arn:${local.partition}:autoscaling:${local.region}:${local.account}:autoScalingGroup:*:autoScalingGroupName/${name}"
@@ -74,8 +75,8 @@ locals {
   ]
 
   # https://aws.amazon.com/blogs/security/how-to-use-policies-to-restrict-where-ec2-instance-credentials-can-be-used-from/
-  # Two statements, because the keys of one would have to differ together. Without a VPC endpoint in between a request has
-  # neither aws:SourceVpc nor aws:VpcSourceIp, so it is denied.
+  # Two statements, because one denies only where all its keys differ. A request that does not come through a VPC endpoint
+  # has neither aws:SourceVpc nor aws:VpcSourceIp, so it is denied.
   issued_to_an_instance = {
     Null         = { "ec2:SourceInstanceARN" = "false" }
     BoolIfExists = { "aws:ViaAWSService" = "false" }

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of everything that the module makes. IAM is global: each service and Region needs another one."
+  description = "Name of everything that the module makes. IAM names are global: use a different one for each service and Region."
   type        = string
   default     = "zdd-agent"
 
@@ -10,7 +10,7 @@ variable "name" {
 }
 
 variable "target_group_arns" {
-  description = "Target groups that these hosts may leave and join, and no others: one service's, all in one Region."
+  description = "The only target groups that these hosts may leave and join: those of one service, in one account and Region."
   type        = list(string)
 
   validation {
@@ -28,12 +28,12 @@ variable "target_group_arns" {
 
   validation {
     condition     = length(distinct([for arn in var.target_group_arns : join(":", slice(split(":", "${arn}:::::"), 0, 5))])) <= 1
-    error_message = "target_group_arns must be of one account and one Region: make the module once for each."
+    error_message = "target_group_arns must be in one account and one Region: use the module once for each."
   }
 }
 
 variable "auto_scaling_group_names" {
-  description = "Auto Scaling groups that these hosts are in, for the Standby and lifecycle statements, not used by this version of the agent. Empty: no such statement."
+  description = "Auto Scaling groups that these hosts are in. Allows Standby and lifecycle actions on them; this version of the agent does not use that. Empty: allows nothing."
   type        = list(string)
   default     = []
 
@@ -44,7 +44,7 @@ variable "auto_scaling_group_names" {
 }
 
 variable "slots" {
-  description = "DynamoDB table in which hosts take turns, and the partition keys in it that these hosts may touch; not used by this version of the agent. null: no such statement."
+  description = "DynamoDB table in which hosts take turns, and the partition keys that these hosts may read and write; this version of the agent does not use it. null: allows nothing."
   type = object({
     table_arn = string
     keys      = list(string)
@@ -63,19 +63,19 @@ variable "slots" {
 }
 
 variable "deny_outside_instance" {
-  description = "Deny every use of the role's credentials from elsewhere than the instance that they were given to. Needs VPC endpoints: see the README."
+  description = "Deny every use of the role's credentials outside the instance that received them. Needs VPC endpoints: see the README."
   type        = bool
   default     = false
 }
 
 variable "create_role" {
-  description = "Make a role and an instance profile. With false, attach `policy_arn` to the role that the hosts have."
+  description = "Make a role and an instance profile. With false, attach `policy_arn` to the role that the hosts already have."
   type        = bool
   default     = true
 }
 
 variable "package" {
-  description = "What the user data installs: an https:// URL of a deb or rpm, the absolute path of one in the image, or a package's name in a repository that the image knows."
+  description = "What the user data installs: the https:// URL of a deb or rpm, the absolute path of one in the image, or the name of a package in a repository that the image has."
   type        = string
   default     = "zdd-agent"
 
@@ -86,7 +86,7 @@ variable "package" {
 }
 
 variable "package_sha256" {
-  description = "SHA-256 of the package, in hex. Required for a URL."
+  description = "SHA-256 of the package, in hexadecimal. Required for a URL."
   type        = string
   default     = null
 
@@ -97,12 +97,12 @@ variable "package_sha256" {
 
   validation {
     condition     = var.package_sha256 != null || !startswith(var.package, "https://")
-    error_message = "package_sha256 is required when the package comes from a URL: it is installed as root."
+    error_message = "package_sha256 is required when the package comes from a URL, because it is installed as root."
   }
 }
 
 variable "min_healthy" {
-  description = "How many other targets of each group must stay healthy for a host to leave: a number, or a percentage such as 50%."
+  description = "How many other targets of each group must be healthy before a host may leave: a number, or a percentage such as 50%."
   type        = string
   default     = "1"
 
@@ -113,18 +113,18 @@ variable "min_healthy" {
 }
 
 variable "settings" {
-  description = "Further settings of the agent, as TOML: they follow `target_groups` and `min_healthy` in /etc/zdd-agent/config.toml."
+  description = "More settings of the agent, as TOML. They follow `target_groups` and `min_healthy` in /etc/zdd-agent/config.toml."
   type        = string
   default     = ""
 
   validation {
     condition     = !can(regex("(?m)^\\s*(target_groups|min_healthy)\\s*=", var.settings))
-    error_message = "settings must not hold target_groups or min_healthy: they have variables of their own."
+    error_message = "settings must not contain target_groups or min_healthy: they have their own variables."
   }
 }
 
 variable "app_units" {
-  description = "systemd units of the app, without .service: each start of one ends with a rejoin, each stop begins with a drain."
+  description = "systemd units of the app, without .service: a rejoin follows each start of one, and a drain comes before each stop."
   type        = list(string)
   default     = []
 
@@ -135,7 +135,7 @@ variable "app_units" {
 }
 
 variable "deploy_command" {
-  description = "Command of an SSM document for Run Command, run as root between drain and rejoin; it finds the document's parameter in $VERSION. null: no document."
+  description = "Command that an SSM document runs as root between drain and rejoin. It finds the version to deploy in $VERSION. null: makes no document."
   type        = string
   default     = null
 

@@ -1,4 +1,4 @@
-"""`zdd-lab`: runs a lab, and talks to one that runs."""
+"""The command `zdd-lab`: runs a lab, or tells a running one what to do."""
 
 import argparse
 import asyncio
@@ -28,7 +28,7 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["demo"]:  # has flags of its own
+    if arguments[:1] == ["demo"]:  # it parses its own options
         demo: Callable[[Sequence[str]], int] = importlib.import_module("zdd_lab.demo").main
         return demo(arguments[1:])
     parsed = _parser().parse_args(arguments)
@@ -42,35 +42,42 @@ def _parser() -> argparse.ArgumentParser:
 
     def verb(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         one = verbs.add_parser(name, help=text, description=text)
-        one.add_argument("--prefix", default=_DEFAULT_PREFIX, help="of the lab's addresses (%(default)s)")
+        one.add_argument(
+            "--prefix", default=_DEFAULT_PREFIX, help="first three bytes of the lab's addresses (%(default)s)"
+        )
         one.set_defaults(command=command)
         return one
 
     up = verb("up", _up, "Run a lab until it is interrupted.")
-    up.add_argument("--hosts", type=int, default=2)
-    up.add_argument("--profile", choices=sorted(PROFILES), default="fast", help="alb is true length")
-    up.add_argument("--state", type=Path, help="folder that is kept; otherwise a temporary one")
-    up.add_argument("--seed", type=int, help="of the lags, to repeat a run")
-    up.add_argument("--no-agents", action="store_true", help="leave out the agents")
+    up.add_argument("--hosts", type=int, default=2, help="how many (%(default)s)")
+    up.add_argument(
+        "--profile",
+        choices=sorted(PROFILES),
+        default="fast",
+        help="how long things take: alb as on AWS, fast a tenth of it (%(default)s)",
+    )
+    up.add_argument("--state", type=Path, help="folder for the lab's files, which is kept; default: a temporary one")
+    up.add_argument("--seed", type=int, help="for the random lags, to repeat a run")
+    up.add_argument("--no-agents", action="store_true", help="start no agents")
     restart = verb("restart-app", _restart_app, "Restart a host's app, as a deploy tool does.")
     restart.add_argument("--host", required=True, help="its number or name")
-    restart.add_argument("--version", required=True)
-    fault = verb("fault", _fault, "Make something go wrong.")
+    restart.add_argument("--version", required=True, help="what the app says that it is")
+    fault = verb("fault", _fault, "Make something go wrong, until it is cleared or counted down.")
     fault.add_argument("kind", metavar="KIND", help=", ".join(one.replace("_", "-") for one in FaultKind))
     fault.add_argument("--action", help="only this API action, such as DeregisterTargets")
-    fault.add_argument("--client", help="only this host (h1), or person")
-    fault.add_argument("--zone", help="a or b, for zone-down")
-    fault.add_argument("--code", help="AWS's error code, for error")
-    fault.add_argument("--count", type=int, help="so many times; otherwise until cleared")
-    fault.add_argument("--seconds", type=float, help="how late, or how long without an answer")
+    fault.add_argument("--client", help="only calls of this client: h1 for a host, person for you")
+    fault.add_argument("--zone", help="for zone-down: a or b")
+    fault.add_argument("--code", help="for error: AWS's error code")
+    fault.add_argument("--count", type=int, help="how many times it happens; default: until `zdd-lab clear`")
+    fault.add_argument("--seconds", type=float, help="how late the answer is, or how long the call hangs")
     verb("clear", _clear, "End every fault.")
-    verb("state", _state, "Show everything that the lab knows, as JSON.")
+    verb("state", _state, "Print the whole state of the lab as JSON.")
     verbs.add_parser("demo", help="A rolling deploy under load, with the agent and without.")
     return parser
 
 
 def _up(parsed: argparse.Namespace) -> int:
-    import uvloop  # noqa: PLC0415  # the other commands are thin and need not wait for it
+    import uvloop  # noqa: PLC0415  # it is slow to import, and the other commands do not need it
 
     failed = False
     try:
@@ -103,7 +110,7 @@ async def _run(parsed: argparse.Namespace) -> None:
 
 
 def what_to_export(lab: "Lab") -> str:
-    """What a person needs in a shell to use the lab."""
+    """What a person exports in a shell to use the lab, with some commands to try."""
     person = lab.settings()
     lines = ["# For a person, with made-up keys:"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(person.items())]
@@ -111,7 +118,7 @@ def what_to_export(lab: "Lab") -> str:
         lines.append(f"# {host.name}: {host.identity.instance_id} at {host.identity.address}")
         lines.append(f"#   export AWS_EC2_METADATA_SERVICE_ENDPOINT={host.imds_url}")
         lines.append(f"#   export ZDD_AGENT_SOCKET={shlex.quote(str(host.socket))}")
-    lines.append("# The load balancer, a node in each zone: " + " ".join(lab.urls))
+    lines.append("# The load balancer, one address for each zone: " + " ".join(lab.urls))
     lines.append("# Try:")
     lines.append(f"#   aws elbv2 describe-target-health --target-group-arn {lab.front.group}")
     if lab.hosts:
@@ -120,7 +127,7 @@ def what_to_export(lab: "Lab") -> str:
         restart = f"zdd-lab restart-app{prefix} --host 1 --version v2"
         lines.append(f"#   zdd-agent drain && {restart} && zdd-agent rejoin")
         lines.append(f"#   zdd-lab fault{prefix} throttling --count 3; zdd-lab state{prefix}")
-    lines.append("# Ctrl-C ends it.")
+    lines.append("# Ctrl-C ends the lab.")
     return "\n".join(lines)
 
 
@@ -145,7 +152,7 @@ def _ask(parsed: argparse.Namespace, method: str, path: str, body: dict[str, Any
     """Ask the control API and print its answer."""
     url = f"http://{parsed.prefix}.1:4567{path}"
     payload = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, payload, method=method)  # http, and loopback
+    request = urllib.request.Request(url, payload, method=method)  # only http, only on loopback
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_CONTROL_TIMEOUT) as reply:

@@ -26,9 +26,9 @@ class Control:
     Args:
         hosts: the lab's own list; it grows when the lab adopts hosts.
         faults: the table that the endpoint and the hosts read.
-        urls: of the load balancer, one for each zone.
+        urls: the load balancer's, one for each zone.
         group: ARN of the lab's own target group.
-        app_arguments: every app is started with them.
+        app_arguments: given to every app at its start.
     """
 
     endpoint: Endpoint
@@ -41,14 +41,14 @@ class Control:
     app_arguments: Sequence[str]
 
     def targets(self, group: str) -> list[Body]:
-        """Health of every target of a group, as DescribeTargetHealth has it."""
+        """Health of every target of a group, as DescribeTargetHealth gives it."""
         return [
             {"group": group, "id": one.key.id, "port": one.key.port, "state": one.state, "reason": one.reason}
             for one in self.plane.elb.describe(group, None, time.monotonic())
         ]
 
     def state(self) -> Body:
-        """Everything that a test or a person may want to see, as plain values."""
+        """What goes on in the lab, as plain values for tests and people."""
         return {
             "profile": self.plane.elb.profile.name,
             "endpoint": self.endpoint_url,
@@ -102,7 +102,7 @@ def _host(control: Control, path: dict[str, str]) -> Host:
     for host in control.hosts:
         if wanted in (host.name, host.name.removeprefix("h"), host.identity.instance_id):
             return host
-    raise LookupError(f"no host {wanted!r}: there are {', '.join(host.name for host in control.hosts)}")
+    raise LookupError(f"there is no host {wanted!r}, only {', '.join(host.name for host in control.hosts) or 'none'}")
 
 
 async def _state(control: Control, _path: dict[str, str], _body: Body) -> Body:
@@ -124,7 +124,7 @@ async def _clear_faults(control: Control, path: dict[str, str], _body: Body) -> 
 async def _zone(control: Control, path: dict[str, str], body: Body) -> Body:
     zone = path["zone"]
     if zone not in ("a", "b"):
-        raise LookupError(f"no zone {zone!r}: there are a, b")
+        raise LookupError(f"there is no zone {zone!r}, only a and b")
     for fault in control.faults.all():
         if fault.kind is FaultKind.ZONE_DOWN and fault.zone == zone:
             control.faults.clear(fault.id)
@@ -138,7 +138,7 @@ async def _app(control: Control, path: dict[str, str], body: Body) -> Body:
     host = _host(control, path)
     version = body.get("version", host.version or "v1")
     if not isinstance(version, str):
-        raise BadFaultError("version must be text")
+        raise BadFaultError("version must be a string")
     await host.restart_app(version, control.app_arguments)
     return host.state()
 
@@ -158,7 +158,7 @@ async def _signal(control: Control, path: dict[str, str], body: Body) -> Body:
     host = _host(control, path)
     name = f"SIG{body.get('signal', 'TERM')}"
     if name not in signal.Signals.__members__:
-        raise BadFaultError(f"unknown signal {body.get('signal')!r}")
+        raise BadFaultError(f"unknown signal {body.get('signal')!r}: use a name such as TERM")
     await host.signal_agent(signal.Signals[name])
     return host.state()
 
@@ -168,7 +168,7 @@ async def _imds(control: Control, path: dict[str, str], body: Body) -> Body:
     imds = host.imds
     unknown = set(body) - {"down", "off", "throttle", "set", "after", "forget_tokens"}
     if unknown:
-        raise BadFaultError(f"unknown key {sorted(unknown)[0]!r}: down, off, throttle, set, after, forget_tokens")
+        raise BadFaultError(f"unknown key {min(unknown)!r}: known are down, off, throttle, set, after, forget_tokens")
     if "down" in body:
         for fault in control.faults.all():
             if fault.kind is FaultKind.IMDS_DOWN and fault.client == host.name:

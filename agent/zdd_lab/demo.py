@@ -24,17 +24,17 @@ from zdd_lab.report.timeline import Run, Span, draw
 from zdd_lab.traffic.records import Record, Summary, read_records, summarize
 
 OLD, NEW = "v1", "v2"
-# Requests without the agent: enough to see the failures of every restart.
+# Requests in the deploy without the agent: enough to show that every restart fails some.
 _CONTRAST_REQUESTS = 4000
-# Seconds of load before the first and after the last step, so that the picture shows the calm as well.
+# Seconds of load before the first and after the last step, so that the picture also shows the quiet time.
 _CALM_SECONDS = 3.0
 # Share of the app's requests that are slow, and how slow they get (s).
 _SLOW_SHARE, _SLOW_MAX = 0.03, 2.0
-_APP_START = 1.0  # s that the app takes to start: long enough that a plain restart is seen
+_APP_START = 1.0  # s that the app takes to start: long enough for a plain restart to fail requests
 
 
 class Figures(Summary):
-    """A run's part of report.json."""
+    """One deploy in report.json."""
 
     deploy_seconds: float
 
@@ -55,7 +55,7 @@ class DemoError(RuntimeError):
 
 @dataclass
 class Deploy:
-    """One rolling deploy under load, as it went."""
+    """What happened in one rolling deploy under load."""
 
     records: list[Record] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
@@ -80,17 +80,24 @@ Update = Callable[[Stage, Host], Awaitable[None]]
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command. Returns its exit status: 0 when nothing was lost with the agent and every host is on v2."""
+    """The command. Returns its exit status: 0 if the agent's deploy lost no request and put v2 everywhere."""
     parser = argparse.ArgumentParser(
         prog="zdd-lab demo",
         description="A rolling deploy under load: with the agent, then by plain restarts.",
     )
-    parser.add_argument("--prefix", default="127.77.0", help="of the lab's addresses (%(default)s)")
+    parser.add_argument("--prefix", default="127.77.0", help="first three bytes of the lab's addresses (%(default)s)")
     parser.add_argument("--hosts", type=int, default=2, help="at least 2 (%(default)s)")
     parser.add_argument("--rate", type=float, default=250.0, help="requests a second (%(default)s)")
-    parser.add_argument("--requests", type=int, default=20_500, help="at least so many with the agent (%(default)s)")
-    parser.add_argument("--profile", choices=sorted(PROFILES), default="fast", help="alb is true length (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of the results (%(default)s)")
+    parser.add_argument(
+        "--requests", type=int, default=20_500, help="how many at least, in the deploy with the agent (%(default)s)"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=sorted(PROFILES),
+        default="fast",
+        help="how long things take: alb as on AWS, fast a tenth of it (%(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for the results (%(default)s)")
     options = parser.parse_args(argv)
     if options.hosts < 2:
         parser.error("a rolling deploy needs at least 2 hosts")
@@ -119,10 +126,10 @@ async def _demo(options: argparse.Namespace) -> int:
     )
     async with lab:
         stage = Stage(lab, folder, options.rate, options.requests, screen)
-        screen.say("rolling deploy v1 to v2 with the agent, host after host")
+        screen.say("rolling deploy from v1 to v2 with the agent, one host at a time")
         with_agent = await _deploy(stage, "with_agent", options.requests, _through_the_agent)
         await _must_run(lab, NEW)
-        screen.say("the same deploy by plain restarts")
+        screen.say("the same deploy by plain restarts, without the agent")
         for host in lab.hosts:
             await host.restart_app(OLD, lab.app_arguments)
         await asyncio.sleep(2 * lab.profile.check_interval)
@@ -157,14 +164,14 @@ async def _deploy(stage: Stage, name: str, requests: int, update: Update) -> Dep
             deploy.spans.append(Span(host.name, start, time.time()))
         deploy.seconds = time.time() - began
         await asyncio.sleep(_CALM_SECONDS)
-        stage.screen.say("deploy done; the load goes on until it has its number of requests")
+        stage.screen.say("deploy done; the load goes on until it has sent enough requests")
     deploy.records = list(read_records(file))
     return deploy
 
 
 @asynccontextmanager
 async def _load(stage: Stage, file: Path, requests: int) -> AsyncIterator[None]:
-    """The load in a process of its own; on exit it finishes what is in flight, and its number."""
+    """Run the load in its own process. On exit, wait until it has sent its minimum and has every answer."""
     words = ["-m", "zdd_lab.traffic.load", "--rate", f"{stage.rate:g}", "--out", str(file)]
     words += ["--until-stdin-closes", "--min-requests", str(requests)]
     for url in stage.lab.urls:
@@ -177,7 +184,7 @@ async def _load(stage: Stage, file: Path, requests: int) -> AsyncIterator[None]:
     watching = asyncio.create_task(stage.screen.watch(file))
     try:
         yield
-        assert load.stdin is not None  # noqa: S101  asked for above
+        assert load.stdin is not None  # noqa: S101  # opened as a pipe above
         load.stdin.close()
         if await load.wait() != 0:
             raise DemoError(f"the load generator ended with {load.returncode}")
@@ -190,7 +197,7 @@ async def _load(stage: Stage, file: Path, requests: int) -> AsyncIterator[None]:
 
 
 async def _through_the_agent(stage: Stage, host: Host) -> None:
-    """The command line and nothing else: what a deploy tool does."""
+    """Update a host as a deploy tool does: by the command line and nothing else."""
     number = host.name.removeprefix("h")
     restart = f"zdd-lab restart-app --prefix {stage.lab.prefix} --host {number} --version {NEW} > /dev/null"
     stage.screen.say(f"{host.name}: zdd-agent drain && restart && zdd-agent rejoin")
@@ -209,13 +216,13 @@ async def _through_the_agent(stage: Stage, host: Host) -> None:
 
 
 async def _by_plain_restart(stage: Stage, host: Host) -> None:
-    """What people do without an agent."""
+    """Update a host as people do without an agent."""
     stage.screen.say(f"{host.name}: plain restart")
     await host.restart_app(NEW, stage.lab.app_arguments)
 
 
 async def _must_run(lab: Lab, version: str) -> None:
-    """Ask every app itself, not the lab's own notes. Raises DemoError."""
+    """Ask every app for its version: the lab's own record could be wrong. Raises DemoError."""
     for host in lab.hosts:
         reader, writer = await asyncio.open_connection(host.identity.address, host.app_port)
         writer.write(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
@@ -246,7 +253,7 @@ def _verdict(deploy: Deploy) -> str:
 
 
 def table(report: Report) -> str:
-    """The report for people."""
+    """The report as a table of text."""
     rows = [("", "requests", "failed", "p50 ms", "p99 ms", "deploy s", "versions")]
     for label, figures in (("with zdd-agent", report["with_agent"]), ("plain restarts", report["without_agent"])):
         rows.append(

@@ -1,4 +1,4 @@
-"""The lab as a whole: an AWS for one machine, built on entry and gone on exit."""
+"""The whole lab: an AWS for one machine, from its first process to its last."""
 
 import asyncio
 import shutil
@@ -34,11 +34,11 @@ from zdd_lab.processes.serving import serve
 ENDPOINT_PORT = 4566
 CONTROL_PORT = 4567
 MOTO_PORT = 4568
-APP_PORT = 8080  # of the hosts' apps, and of the load balancer's listener
+APP_PORT = 8080  # the apps of the hosts listen on it, and so does the load balancer
 PERSON_KEY = "AKIAZDDLABPERSON0000"  # made up
 _MAX_HOSTS = 100
 
-# Last byte of each node's address. A node serves every load balancer of its kind.
+# Name of each node: last byte of its address, zone, kind. It serves every load balancer of its kind.
 _NODES = {"a": (2, "a", "application"), "b": (3, "b", "application")} | {
     "nlb-a": (4, "a", "network"),
     "nlb-b": (5, "b", "network"),
@@ -49,14 +49,13 @@ class Lab:
     """An AWS on loopback: `async with Lab(hosts=2) as lab:`.
 
     Args:
-        prefix: the first three bytes of every address; two labs at once need two.
-        state_folder: kept afterwards; without it a temporary one, which goes with the lab.
+        prefix: the first three bytes of every address. Labs that run at the same time each need their own.
+        state_folder: holds the lab's files and is kept. Without it they are in a temporary folder, which is deleted.
         agents: spawn `zdd-agent serve` on each host.
-        seed: of the lags, so that a run can be repeated.
+        seed: for the random lags, so that a run can be repeated.
         wait_healthy: on entry, wait until every host is healthy in the target group `web`.
         app_arguments: further arguments of every app (`python -m zdd_lab.hosts.app --help`).
-        make_host: builds the hosts; hosts that live elsewhere, in network namespaces of their own, need not be on
-            loopback.
+        make_host: builds the hosts. Hosts of another kind, such as in network namespaces, need not be on loopback.
     """
 
     def __init__(
@@ -74,7 +73,9 @@ class Lab:
     ) -> None:
         away = not prefix.startswith("127.") and make_host is Host
         if away or not 0 <= hosts <= _MAX_HOSTS:
-            raise ValueError(f"cannot build a lab on {prefix} with {hosts} hosts: loopback, 0 to {_MAX_HOSTS}")
+            raise ValueError(
+                f"cannot build a lab on {prefix} with {hosts} hosts: it needs 127.x.y and 0 to {_MAX_HOSTS}"
+            )
         self.prefix, self.profile = prefix, profile
         self.endpoint_url = f"http://{prefix}.1:{ENDPOINT_PORT}"
         self.control_url = f"http://{prefix}.1:{CONTROL_PORT}"
@@ -112,7 +113,7 @@ class Lab:
         await self._ends.aclose()
 
     def settings(self, host: Host | None = None) -> dict[str, str]:
-        """Variables for real clients: on a host, with its role and agent; otherwise a person's, with keys."""
+        """Environment variables for real clients: those of a host, or without one those of a person, with keys."""
         region = {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         if host is not None:
             return host.settings() | region
@@ -124,11 +125,11 @@ class Lab:
         }
 
     def env(self, host: Host | None = None) -> dict[str, str]:
-        """A whole environment for a real client's process: this one's, with `settings` and no other ones."""
+        """The whole environment for a real client's process: `settings`, and nothing else about AWS or the agent."""
         return children.bare_environment() | self.settings(host)
 
     def client(self, service: str) -> Any:
-        """A boto3 client with the person's keys. It blocks: use it from another thread than the lab's."""
+        """A boto3 client with the person's keys. Its calls block: never make them in the lab's thread."""
         session = boto3.session.Session(PERSON_KEY, MADE_UP_SECRET, region_name=REGION)
         return session.client(service, endpoint_url=self.endpoint_url, config=CLIENT_CONFIG)  # type: ignore[call-overload]
 
@@ -143,17 +144,17 @@ class Lab:
             TimeoutError: it takes longer.
         """
         async with asyncio.timeout(timeout):
-            while any(  # noqa: ASYNC110  # health has no event: it is asked for, as by a client
+            while any(  # noqa: ASYNC110  # health has no event to wait for
                 one["state"] != "healthy" for one in self.control.targets(self.front.group)
             ):
                 await asyncio.sleep(0.05)
 
     async def adopt(self, group: str, policy: Policy | None = None) -> list[Host]:
-        """Give life to the registered instances of a target group that somebody else has made: app, metadata and agent.
+        """Run an app, metadata and an agent for each instance that is registered in a target group of somebody else's.
 
         Args:
-            group: ARN; every instance in it has to have an address on loopback.
-            policy: of the hosts' role; without one everything is allowed.
+            group: ARN. Each instance in it must have an address on loopback.
+            policy: of the hosts' role. Without it the role may do everything.
         """
         ports = {one["id"]: one["port"] for one in self.control.targets(group)}
         identities = await asyncio.to_thread(find_instances, self._reader, list(ports), len(self.hosts) + 1)
@@ -183,7 +184,7 @@ class Lab:
         elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
         self.plane = DataPlane(elb, reader, addresses)
         self._ends.push_async_callback(self.plane.close)
-        await asyncio.to_thread(self._furnish, reader)
+        await asyncio.to_thread(self._create_resources, reader)
         clients = {host.identity.access_key: Client(host.name, host.identity.role_arn) for host in self.hosts}
         clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
         self.endpoint = Endpoint(elb, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
@@ -218,7 +219,7 @@ class Lab:
         server = await serve(app, f"{self.prefix}.1", port)
         self._ends.push_async_callback(server.cleanup)
 
-    def _furnish(self, reader: TopologyReader) -> None:
+    def _create_resources(self, reader: TopologyReader) -> None:
         self.network = create_network(reader, self.prefix)
         self.front = create_front(reader, self.network, self.profile, APP_PORT)
         for number in range(1, self._host_count + 1):

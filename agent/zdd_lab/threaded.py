@@ -1,4 +1,4 @@
-"""A lab in a thread of its own, for callers that are not asynchronous: tests, scripts, the demo."""
+"""A lab in its own thread, for callers that are not asynchronous: tests, scripts, the demo."""
 
 import asyncio
 import threading
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class ThreadedLab:
-    """`with ThreadedLab(hosts=2) as running:` gives `running.lab`; same arguments as `Lab`.
+    """`with ThreadedLab(hosts=2) as running:` gives `running.lab`. It takes the arguments of `Lab`.
 
-    The thread lives as long as the lab, because the children die with the thread that spawned them.
+    The thread must live as long as the lab: child processes die with the thread that started them.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -46,7 +46,7 @@ class ThreadedLab:
         """Run a coroutine in the lab's loop and wait for what it returns.
 
         Raises:
-            TimeoutError: not done in `timeout` s.
+            TimeoutError: it takes longer than `timeout` s.
         """
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 

@@ -1,4 +1,4 @@
-# What the module makes, and hands on.
+# What the module makes, and what it outputs.
 
 mock_provider "aws" {
   mock_resource "aws_iam_policy" {
@@ -18,17 +18,17 @@ run "a_role_that_ec2_alone_may_take" {
     condition = jsondecode(aws_iam_role.this[0].assume_role_policy).Statement == [
       { Action = "sts:AssumeRole", Effect = "Allow", Principal = { Service = "ec2.amazonaws.com" } }
     ]
-    error_message = "others may take the role"
+    error_message = "others may assume the role"
   }
 
   assert {
     condition     = output.role_name == "shop" && output.instance_profile_name == "shop"
-    error_message = "role and profile do not have the name that was asked for"
+    error_message = "role and profile do not have the given name"
   }
 
   assert {
     condition     = output.ssm_document_name == null && output.ssm_document_json == null && length(aws_ssm_document.deploy) == 0
-    error_message = "a document that nobody asked for"
+    error_message = "a document, although none was asked for"
   }
 }
 
@@ -41,12 +41,12 @@ run "a_policy_for_a_role_of_ones_own" {
 
   assert {
     condition     = length(aws_iam_role.this) + length(aws_iam_instance_profile.this) + length(aws_iam_role_policy_attachment.this) == 0
-    error_message = "a role that nobody asked for"
+    error_message = "a role, although none was asked for"
   }
 
   assert {
     condition     = output.role_name == null && output.instance_profile_name == null && output.instance_profile_arn == null
-    error_message = "a name of what is not there"
+    error_message = "a name of something that does not exist"
   }
 }
 
@@ -82,7 +82,7 @@ run "the_settings" {
       [drain]
       until = "idle"
     EOT
-    error_message = "not the settings that were asked for: ${output.config_toml}"
+    error_message = "not the given settings: ${output.config_toml}"
   }
 
   assert {

@@ -1,4 +1,4 @@
-# The rendered policy, statement by statement.
+# The policy's text, statement by statement.
 
 mock_provider "aws" {}
 
@@ -60,7 +60,7 @@ run "everything_is_asked_for" {
       "LeaveAndJoinTheseTargetGroups", "SeeWhoIsHealthy", "StandbyInTheseAutoScalingGroups", "SeeAutoScaling", "TakeTurns",
       "DenyFromAnotherVpc", "DenyFromAnotherAddress",
     ]
-    error_message = "a statement is missing, or one too many: ${output.policy_json}"
+    error_message = "a statement is missing, or there is one too many: ${output.policy_json}"
   }
 
   assert {
@@ -68,12 +68,12 @@ run "everything_is_asked_for" {
       "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:*:autoScalingGroupName/web",
       "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:*:autoScalingGroupName/web-blue",
     ]
-    error_message = "Standby is not for these groups alone"
+    error_message = "Standby is not limited to these groups"
   }
 
   assert {
     condition     = jsondecode(output.policy_json).Statement[3].Condition.StringEquals["aws:RequestedRegion"] == "eu-central-1"
-    error_message = "Auto Scaling is read in every Region"
+    error_message = "Auto Scaling can be read in every Region"
   }
 
   assert {
@@ -81,7 +81,7 @@ run "everything_is_asked_for" {
       jsondecode(output.policy_json).Statement[4].Resource == var.slots.table_arn
       && jsondecode(output.policy_json).Statement[4].Condition["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"] == ["web"]
     )
-    error_message = "the slots are not this table's and these keys' alone"
+    error_message = "the slots are not limited to this table and these keys"
   }
 
   assert {

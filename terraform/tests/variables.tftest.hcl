@@ -1,4 +1,4 @@
-# Every variable refuses what would fail later, or allow too much.
+# Every variable refuses what would fail later or would allow too much.
 
 mock_provider "aws" {}
 

@@ -227,7 +227,7 @@ class Rig:
         return client
 
     async def get(self, path: str = "/", *headers: str) -> Message:
-        """One request on a connection of its own."""
+        """One request on its own connection."""
         client = await self.client()
         try:
             return await client.get(path, *headers)

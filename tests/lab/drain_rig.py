@@ -125,7 +125,7 @@ def listens_now(address: str, port: int) -> bool:
 
 
 class Load:
-    """The demo's load, in a process of its own."""
+    """The demo's load, in its own process."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -167,7 +167,7 @@ class Asked:
 
 
 async def ask(address: str, path: str, port: int = APP_PORT) -> Asked:
-    """GET over a connection of its own, which is kept until the answer is whole. Who answered is known even if not."""
+    """GET over its own connection, which is kept until the answer is whole. Who answered is known even if not."""
     asked, answer = Asked(time.time()), b""
     try:
         async with asyncio.timeout(150):
@@ -201,7 +201,7 @@ def _header(answer: bytes, name: bytes) -> str:
 
 @dataclass
 class Deregistration:
-    """When each node let a host go, as the lab's own counters tell it; seconds since the epoch.
+    """When each node learned of a deregistration, by the counters of the nodes; seconds since the epoch.
 
     Args:
         ids: the targets to watch; empty for all that are the host's by its instance or its IPv4 address.
@@ -237,7 +237,7 @@ def _draining(lab: Lab, ids: tuple[str, ...]) -> bool:
 
 
 def _deregistered(lab: Lab, node: str, ids: tuple[str, ...]) -> bool | None:
-    """Whether the node has let the host go; None when it does not know it."""
+    """Whether the node has learned of the deregistration; None when it does not know it."""
     known = [t["deregistered"] for t in lab.plane.nodes[node].counters()["targets"] if t["id"] in ids]
     return all(known) if known else None
 
@@ -279,7 +279,7 @@ async def seen_leaving(
 async def through(
     lab: Lab, host: Host, until: str, path: str, every: float, *, early: bool = False
 ) -> tuple[Ended, Deregistration, list[Asked]]:
-    """Take a host out for good, while requests go on coming to it until its last node has let it go.
+    """Take a host out for good, while requests keep coming until its last node knows of the deregistration.
 
     They begin with the deregistration; `early`: with the command, so that some are sure to be in flight.
     """
@@ -291,12 +291,12 @@ async def through(
 
 
 # A tenth of ALB's length: the deregistration delay is 30 s, the nodes' lag 1 to 2 s.
-FLOOR = 5.0  # s: behind the second look at the other hosts, which is 4 s after the deregistration whatever the scale
+FLOOR = 5.0  # s: after the second look at the other hosts, which comes 4 s after the deregistration on every profile
 SETTINGS = {"ZDD_AGENT_DRAIN__FLOOR_SECONDS__APPLICATION": f"{FLOOR:g}"}
 QUIET = 0.5  # s
 RATE = 40.0  # requests a second, over both nodes and all hosts that are in
 
-# Keeps a promise with a host of its own; the word says what ends the drain.
+# Keeps a promise with its own host; the word is the value of --until.
 Promise = Callable[[Lab, Host, str], Coroutine[Any, Any, None]]
 Case = tuple[Promise, str]
 

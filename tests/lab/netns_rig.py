@@ -1,4 +1,4 @@
-"""A network namespace of its own for a host's agent, from which it still reaches its instance metadata and AWS."""
+"""Gives a host's agent its own network namespace, from which it still reaches its instance metadata and AWS."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Namespace:
         self.path = f"/proc/{keeper.pid}/ns/net"
 
     def inside(self, call: Callable[[], T]) -> T:
-        """What `call` returns in there; a socket that it opens stays there. Only a thread of its own moves."""
+        """Run `call` in a thread that is in there, and return its result. A socket that it opens stays in there."""
         results: list[T] = []
 
         def run() -> None:

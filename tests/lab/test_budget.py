@@ -1,4 +1,4 @@
-"""aws-facts.md, "Throttling": the API's budget is shared by the whole account."""
+"""Throttling: the API's budget is shared by the whole account."""
 
 from zdd_lab.model.call_budget import Budgets
 from zdd_lab.model.profile import ALB

@@ -1,6 +1,6 @@
-"""The load balancer's nodes keep their idle connections to a host that they have let go, to the idle time-out.
+"""The load balancer's nodes keep their idle connections to a deregistered host until the idle timeout.
 
-And what comes behind the drain: a rejoin while the API still says `draining`, where AWS takes it and where it does not.
+And what comes after the drain: a rejoin while the API still says `draining`, where AWS takes it and where it does not.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _states(lab: Lab, host: Host) -> list[str]:
 
 
 def _group_of_addresses(lab: Lab, host: Host) -> str:
-    """A group of ip targets that holds this host, behind a listener of its own; answers its ARN."""
+    """A group of ip targets that holds this host, on its own listener. Returns its ARN."""
     client: Any = lab.client("elbv2")
     group: str = client.create_target_group(
         Name="by-address",

@@ -20,7 +20,7 @@ from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
 INTERVAL = 5.0  # s, the shortest that the API takes; how long the sensor waits for traffic
-DELAY = FLOOR + 3.0  # s: proof would end a drain right behind the floor
+DELAY = FLOOR + 3.0  # s: with proof a drain would end right after the floor
 PROFILE = replace(FAST, deregistration_delay=DELAY, check_interval=INTERVAL * FAST.check_scale, check_timeout=0.3)
 OTHER_PORT = 8081  # of a second target of the host
 OTHER_LISTENER = 8090
@@ -56,7 +56,7 @@ async def no_traffic_to_a_port(lab: Lab, host: Host, until: str) -> None:
 
 
 async def an_app_in_another_namespace(lab: Lab, host: Host, until: str) -> None:
-    """As with a container that has a network of its own: its connections are not among those of the agent's."""
+    """As with a container that has its own network: its connections are not among those of the agent's."""
     await host.stop_agent()
     async with namespace(lab, host) as made:
         await start_agent(made, lab, host, SETTINGS)

@@ -1,4 +1,4 @@
-"""IPv6 end to end: the load balancer's nodes reach the app at an IPv6 address, in a network of its own."""
+"""IPv6 end to end: the load balancer's nodes reach the app at an IPv6 address, in its own network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""aws-facts.md, "Deregister and register" and "Five facts": against the pure model, at true length."""
+"""Deregister and register and "Five facts": against the pure model, at true length."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""aws-facts.md, "Target health": against the pure model, at true length."""
+"""Target health: against the pure model, at true length."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""aws-facts.md, "IMDSv2": one host's service, over HTTP, with a clock that only the test moves."""
+"""IMDSv2: one host's service, over HTTP, with a clock that only the test moves."""
 
 import asyncio
 import json

@@ -23,7 +23,7 @@ def command(prefix: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class Up:
-    """A lab with one host, no agent, in a process of its own."""
+    """A lab with one host, no agent, in its own process."""
 
     def __init__(self, state: Path) -> None:
         self.prefix = free_prefix()
@@ -107,7 +107,7 @@ def test_the_commands_talk_to_a_lab_that_runs(up: Up):
 def test_a_second_lab_on_the_same_prefix_is_refused_and_leaves_the_first_alone(up: Up):
     second = command(up.prefix, "up", "--no-agents")
     assert second.returncode == 1
-    assert "use another prefix" in second.stderr
+    assert "use another --prefix" in second.stderr
     assert json.loads(command(up.prefix, "state").stdout)["hosts"][0]["app"]["pid"]
 
 

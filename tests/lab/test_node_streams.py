@@ -53,7 +53,7 @@ def test_a_streamed_response_passes_chunk_by_chunk() -> None:
             client = await lab.client()
             client.ask("/stream")
             assert (await read_head(client.reader)).headers["transfer-encoding"] == "chunked"
-            for n in range(8):  # longer than the time-out, but never silent for so long
+            for n in range(8):  # longer than the timeout, but never silent for that long
                 await asyncio.sleep(0.1)
                 go.release()
                 assert await read_chunk(client.reader) == b"%d" % n

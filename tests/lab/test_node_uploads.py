@@ -21,7 +21,7 @@ def test_a_slow_upload_reaches_the_target_as_it_comes() -> None:
             target.answers["/upload"] = take
             client = await lab.client()
             client.writer.write(b"POST /upload HTTP/1.1\r\nHost: lab\r\nContent-Length: 8\r\n\r\n")
-            for n in range(8):  # takes longer than the time-out, but is never silent for so long
+            for n in range(8):  # takes longer than the timeout, but is never silent for that long
                 client.writer.write(b"%d" % n)
                 await until(lambda n=n: len(got) == n + 1)  # type: ignore[misc]
                 await asyncio.sleep(0.1)

@@ -59,8 +59,12 @@ def of_debian(names: tuple[str, ...], folder: Path) -> list[Path]:
     """The debs of these packages and of what the image lacks for them. Without a mirror the test is skipped."""
     (folder / "partial").mkdir(parents=True)
     status = f"Dir::State::status={image()}/var/lib/dpkg/status"
-    words = ("-qq", "-o", status, "-o", f"Dir::Cache::archives={folder}", "-o", "APT::Sandbox::User=root")
-    done = run("apt-get", *words, "-y", "--no-install-recommends", "-d", "install", *names, check=False, seconds=300)
+    # Its lock is the image's, which other test modules use at the same time.
+    lock = "DPkg::Lock::Timeout=120"
+    words = ("-o", lock, "-o", status, "-o", f"Dir::Cache::archives={folder}", "-o", "APT::Sandbox::User=root")
+    done = run(
+        "apt-get", "-qq", *words, "-y", "--no-install-recommends", "-d", "install", *names, check=False, seconds=300
+    )
     if done.returncode != 0:
         pytest.skip(f"NOT PROVED: apt-get brings no {' '.join(names)}: {done.stderr.strip()[-200:]}")
     return sorted(folder.glob("*.deb"))

@@ -117,3 +117,11 @@ def test_ci_runs_lint_and_the_tests() -> None:
 def test_the_declared_licence_is_the_one_in_the_tree() -> None:
     assert PYPROJECT["project"]["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
+
+
+def test_no_two_classes_of_the_lab_have_the_same_name() -> None:
+    files = (ROOT / "agent" / "zdd_lab").rglob("*.py")
+    names = [name for path in files for name in re.findall(r"^ *class (\w+)", path.read_text(), re.MULTILINE)]
+
+    assert names
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []

@@ -1,4 +1,4 @@
-"""Who may read and who may operate: decided from the kernel's word about the peer, integers only.
+"""Who may read and who may operate: decided from what the kernel says about the peer, in numbers only.
 
 Source: unix(7), SO_PEERCRED and SO_PEERGROUPS.
 """
@@ -29,7 +29,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers that may. Whoever is not named may nothing."""
+    """The numbers that may operate or read. A peer that is not named may do nothing."""
 
     operator_uids: frozenset[int]
     operator_gids: frozenset[int]

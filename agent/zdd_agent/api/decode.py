@@ -52,10 +52,10 @@ def decode_body(raw: bytes, model: type[_Body]) -> _Body:
         return model.model_validate_json(raw if raw.strip() else b"{}")
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False)[0]
-        key = ".".join(str(part) for part in fault["loc"])
+        key, said = ".".join(str(part) for part in fault["loc"]), fault["msg"].removeprefix("Value error, ")
         raise AgentError(
             Kind.USAGE,
-            f"cannot read the request: {key + ': ' if key else ''}{fault['msg']}",
+            f"cannot read the request: {key + ': ' if key else ''}{said}",
             hint=f"a JSON object of {', '.join(model.model_fields)}",
             value=key or None,
         ) from None

@@ -67,6 +67,13 @@ def operation(backend: Backend, call: Call) -> HttpResponse:
             return json_response(200, schema.OperationView.of(found, backend.clock.now(), events))
 
 
+def forget(backend: Backend, call: Call) -> HttpResponse:
+    """Drop a target from the membership."""
+    body = decode_body(call.request.body, schema.ForgetBody)
+    backend.ledger.forget(*body.parts, call.request.peer.uid)
+    return json_response(200, schema.ForgottenView(target=body.target))
+
+
 def doctor(backend: Backend, _: Call) -> HttpResponse:
     """Find out whether a drain would work here."""
     findings = backend.doctor.examine()
@@ -93,6 +100,8 @@ def _operate(backend: Backend, call: Call, verb: Verb) -> HttpResponse:
         force=body.force,
         wait=body.retry_seconds,
         until=body.until,
+        stopping=body.stopping,
+        keep_trying=body.keep_trying,
     )
     begun = backend.ledger.begin(asked)
     waits = "wait" in call.query
@@ -109,8 +118,14 @@ def _check(body: schema.OperationBody, verb: Verb) -> None:
         known = ", ".join(FORCIBLE[verb])
         hint = f"a {verb} can skip: {known}"
         raise AgentError(Kind.USAGE, f"cannot force {unfit[0]} in a {verb}", hint=hint, value="force")
-    if verb is Verb.REJOIN and body.until is not None:
-        raise AgentError(Kind.USAGE, "cannot rejoin with `until`", hint="it is for a drain", value="until")
+    of_one_verb = (
+        ("until", Verb.DRAIN, body.until is not None),
+        ("stopping", Verb.DRAIN, body.stopping),
+        ("keep_trying", Verb.REJOIN, body.keep_trying),
+    )
+    for name, owner, given in of_one_verb:
+        if given and verb is not owner:
+            raise AgentError(Kind.USAGE, f"cannot {verb} with `{name}`", hint=f"it is for a {owner}", value=name)
 
 
 def _plan(backend: Backend, body: schema.OperationBody, verb: Verb) -> HttpResponse:

@@ -61,7 +61,7 @@ class HttpResponse:
 
 
 class HttpConnection:
-    """One accepted connection. Used by one thread at a time, but for `hang_up`.
+    """One accepted connection. Used by one thread at a time, except for `hang_up`.
 
     `busy` belongs to the transport: a request is being answered.
     """
@@ -75,10 +75,10 @@ class HttpConnection:
         self._head_only = False
 
     def read(self) -> HttpRequest | None:
-        """The next request, None when the caller has no other.
+        """The next request, None when the caller has no further one.
 
         Raises:
-            AgentError: USAGE, TOO_LARGE or TOO_SLOW: what to answer before the end.
+            AgentError: USAGE, TOO_LARGE or TOO_SLOW: the last answer of this connection.
             OSError: the connection broke.
         """
         try:
@@ -88,7 +88,7 @@ class HttpConnection:
             raise AgentError(kind, f"cannot read the request: {error}") from None
 
     def send(self, response: HttpResponse, *, last: bool) -> bool:
-        """Write the answer; answers whether the connection can carry another request. Raises OSError.
+        """Write the answer; returns whether the connection can carry another request. Raises OSError.
 
         Args:
             response: the answer.

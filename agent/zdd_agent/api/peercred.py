@@ -16,7 +16,7 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid; as unsigned, since (uid_t) -1 is
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """Who connected, as of the connect(2). Raises OSError when the kernel does not tell."""
+    """Who connected, as of the connect(2). Raises OSError when the kernel does not say."""
     pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _PEERGROUPS_BYTES)

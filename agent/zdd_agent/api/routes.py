@@ -69,6 +69,15 @@ ROUTES = (
     ),
     Route(
         "POST",
+        "/v1/forget",
+        Level.OPERATE,
+        handlers.forget,
+        "Forget a target that this host no longer has, so that no rejoin registers it.",
+        answers=(schema.ForgottenView,),
+        body=schema.ForgetBody,
+    ),
+    Route(
+        "POST",
         "/v1/doctor",
         Level.OPERATE,
         handlers.doctor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -10,6 +11,9 @@ from zdd_agent.limits import LONGEST_SECONDS
 from zdd_agent.model.aws import State, Target, TargetHealth, group_name
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Event, Failure, Operation, Outcome, Phase, Posture, Verb
+
+# A target group's name, an instance ID or an address, a port.
+_TARGET = re.compile(r"^[A-Za-z0-9-]{1,32} [0-9A-Za-z.:-]{1,64}:[0-9]{1,5}$", re.ASCII)
 
 
 class _Body(BaseModel):
@@ -22,14 +26,24 @@ class OperationBody(_Body):
     model_config = ConfigDict(strict=True)  # no text for a number, no number for a boolean: as the OpenAPI file says
 
     timeout: Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)] | None = Field(
-        None, description="seconds after which the operation ends as timed out; derived when left out"
+        None, description="give up after this many seconds; derived from the target groups when left out"
     )
     force: tuple[Check, ...] = Field((), description="checks to skip, each by its name")
-    until: Until | None = Field(None, description="what ends a drain; as in the settings when left out")
+    until: Until | None = Field(None, description="what ends a drain; the setting `drain.until` when left out")
     retry_seconds: Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)] = Field(
-        0.0, description="for how many seconds a refusal is tried again"
+        0.0, description="keep retrying a refused drain for this many seconds"
     )
     reason: str = Field("", max_length=200, description="printable text for the log")
+    stopping: bool = Field(
+        False,
+        description="of a drain: this stop cannot be prevented, so a drain that is still refused after retry_seconds "
+        "goes on anyway",
+    )
+    keep_trying: bool = Field(
+        False,
+        description="of a rejoin: nobody waits for its result, so the agent tries again after a failure until it works "
+        "or somebody drains or cancels",
+    )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
 
     @field_validator("reason")
@@ -39,6 +53,37 @@ class OperationBody(_Body):
         if not value.isprintable():
             raise ValueError("must be printable text on one line")
         return value
+
+
+class ForgetBody(_Body):
+    """Which target to forget."""
+
+    model_config = ConfigDict(strict=True)
+
+    target: str = Field(
+        description="a target as the command `status` shows it: GROUP ID:PORT",
+        json_schema_extra={"pattern": _TARGET.pattern},
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _shaped(cls, value: str) -> str:
+        if not _TARGET.fullmatch(value):
+            raise ValueError("must be a target as `zdd-agent status` shows it: GROUP ID:PORT")
+        return value
+
+    @property
+    def parts(self) -> tuple[str, str, int]:
+        """The name of the group, the target's Id, its port."""
+        group, _, target = self.target.partition(" ")
+        target_id, _, port = target.rpartition(":")
+        return group, target_id, int(port)
+
+
+class ForgottenView(_Body):
+    """The target that is forgotten."""
+
+    target: str
 
 
 class ErrorView(_Body):
@@ -62,7 +107,7 @@ class ErrorBody(_Body):
 
 
 class TargetView(_Body):
-    """One target. `state` and `reason` are as ELBv2 spells them; null when AWS was not asked yet."""
+    """One target. `state` and `reason` are as ELBv2 spells them; `state` is null when AWS was not asked yet."""
 
     target_group: str
     target_group_arn: str
@@ -90,7 +135,7 @@ class TargetView(_Body):
 
 
 class EventView(_Body):
-    """One line of progress. Moments are seconds since the epoch; `until`: nothing can change before."""
+    """One line of progress. Moments are seconds since the epoch; nothing can change before `until`."""
 
     seq: int
     at: float
@@ -156,7 +201,7 @@ class PlanView(_Body):
 
 
 class FindingView(_Body):
-    """One line of the doctor's: what was looked at, whether it is well, what was found, and what to do."""
+    """One line of the doctor: what was looked at, whether it is as it should be, what was found, and what to do."""
 
     name: str
     ok: bool

@@ -88,8 +88,8 @@ class Transport:
             self._accept_all()
 
     def _accept_all(self) -> None:
-        # Not a blocking accept(2), which only a connection ends: who comes while the daemon leaves stays in the queue
-        # of a socket that systemd keeps, for the next start to serve.
+        # Not a blocking accept(2), which only a connection ends: whoever comes while the daemon stops must stay in
+        # the queue of a socket that systemd keeps, for the next daemon.
         self._listener.setblocking(False)
         waiting = select.poll()
         waiting.register(self._listener, select.POLLIN)
@@ -100,7 +100,7 @@ class Transport:
                 if self._ending.is_set():
                     return
                 accepted, _ = self._listener.accept()
-            except BlockingIOError:  # whoever it was has gone again
+            except BlockingIOError:  # the caller has gone again
                 continue
             except OSError as error:
                 log.warning("cannot accept a connection: %s", error)
@@ -115,7 +115,7 @@ class Transport:
                 self._refuse(connection)
 
     def _admit(self, new: HttpConnection) -> bool:
-        """Make room when it is full, at the cost of the oldest connection that asks for nothing."""
+        """Take the connection, if need be in the place of the oldest one that asks for nothing."""
         with self._changed:
             own = [c for c in self._connections if c.peer.uid == new.peer.uid]
             crowd = None
@@ -131,7 +131,7 @@ class Transport:
                 self._connections.remove(idle)
             try:
                 threading.Thread(target=self._serve, args=(new,), daemon=True).start()
-            except RuntimeError as error:  # no thread to be had: whoever accepts must live on
+            except RuntimeError as error:  # no thread left: accepting has to go on
                 log.warning("cannot serve a connection: %s", error)
                 return False
             self._connections.append(new)
@@ -139,7 +139,7 @@ class Transport:
 
     def _refuse(self, connection: HttpConnection) -> None:
         error = AgentError(
-            Kind.TOO_MANY_CONNECTIONS, "cannot serve: too many connections", hint="close some and try again"
+            Kind.TOO_MANY_CONNECTIONS, "cannot serve: too many connections are open", hint="close some and try again"
         )
         connection.refuse(self._render(error))
 
@@ -159,7 +159,7 @@ class Transport:
                     self._connections.remove(connection)
 
     def _exchange(self, connection: HttpConnection) -> bool:
-        """One request and its answer; answers whether the connection may carry another."""
+        """One request and its answer; returns whether the connection may carry another."""
         try:
             request = connection.read()
         except AgentError as error:
@@ -175,7 +175,7 @@ class Transport:
         return another and not last
 
     def _claim(self, connection: HttpConnection) -> bool:
-        """Mark it busy, unless it lost its place while its request came: nobody would hear the answer."""
+        """Mark it busy, unless the daemon stops or it lost its place meanwhile: no answer would arrive."""
         with self._changed:
             connection.busy = connection in self._connections and not self._ending.is_set()
             return connection.busy

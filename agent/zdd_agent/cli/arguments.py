@@ -1,4 +1,4 @@
-"""The command line: which commands and flags there are, and what a slip meant. Standard library only."""
+"""The command line: its commands and flags, and the nearest right word after a slip. Standard library only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ exit codes:
 """
 _CHECKS = {"drain": ("min-healthy",), "rejoin": ("probe",)}
 _UNTIL = ("closed", "idle", "unused")
-_VERBS = {"drain": "drain this host", "rejoin": "put this host back"}
+_VERBS = {"drain": "take this host out of its target groups", "rejoin": "put this host back into its target groups"}
+_DETACH = {
+    "drain": "start it and return at once",
+    "rejoin": "start it and return at once; the agent retries it until it works, or you drain or cancel",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,12 +38,12 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # the base has overloads for other namespaces
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
-        """Leave no unknown word to the parser above, which does not know this command's flags."""
+        """Report unknown words here: the parser above does not know this command's flags."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             word = unknown[0].split("=")[0]
             below = [flag for action in self._actions for command in _commands(action) for flag in command.flags()]
-            guess = f"write {word} behind the command" if word in below else nearest(word, [*self.flags(), *below])
+            guess = f"write {word} after the command" if word in below else nearest(word, [*self.flags(), *below])
             raise self._slip(f"unrecognized arguments: {' '.join(unknown)}", guess)
         return known, unknown
 
@@ -76,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="end as timed out after so long (default: derived from the target groups)",
+        help="give up after this long (default: derived from the target groups)",
     )
     asking.add_argument("--reason", default="", help="text for the log")
     top = _Parser(
@@ -104,23 +108,33 @@ def parser() -> argparse.ArgumentParser:
         )
         if verb == "drain":
             _add_drain_flags(command)
-        command.add_argument("--detach", action="store_true", help="start it and do not wait")
+            command.add_argument(
+                "--stopping",
+                action="store_true",
+                help="this stop cannot be prevented: if the drain is still refused after --wait, drain anyway",
+            )
+        command.add_argument("--detach", action="store_true", help=_DETACH[verb])
         command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     add("status", "show where this host stands", common)
     add("watch", "follow the operation under way to its end", common)
-    add("cancel", "stop the operation under way where it is", common)
+    add("cancel", "stop the operation under way and leave the host as it is", common)
+    forget = add("forget", "forget a target that this host no longer has, so that no rejoin registers it", common)
+    forget.usage = "%(prog)s [-h] [--json] [--socket SOCKET] TARGET"  # one target, though it may be two words
+    forget.add_argument(
+        "target", nargs="+", metavar="TARGET", help="as `status` shows it, GROUP ID:PORT, or GROUP/ID:PORT"
+    )
     run = add("run", "drain, run a command, rejoin; a command that fails leaves the host out", common, asking)
     _add_drain_flags(run)
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
-    add("doctor", "find out whether a drain would work here, without changing anything", common)
+    add("doctor", "check whether a drain would work here, and change nothing", common)
     add("check-config", "check the settings and print them", common)
-    add("serve", "be the agent (systemd starts this)", common)
+    add("serve", "run the agent (systemd starts this)", common)
     return top
 
 
 def _add_drain_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--until", choices=_UNTIL, help="what ends the drain (default: the settings' `drain.until`)")
-    text = "try a drain that a guard refuses again for so long"
+    command.add_argument("--until", choices=_UNTIL, help="what ends the drain (default: the setting `drain.until`)")
+    text = "keep retrying a refused drain for this long"
     command.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=text)
 
 

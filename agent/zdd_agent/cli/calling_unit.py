@@ -1,4 +1,4 @@
-"""The unit that a command was called from: told what it waits for, and that it needs more time for it.
+"""Tells the systemd unit that a command was called from what it waits for, and that it needs more time.
 
 Standard library only. Source: sd_notify(3). systemd listens when the unit has NotifyAccess=exec or all.
 """

@@ -68,8 +68,15 @@ class Client:
             raise AgentError(kind, said, hint=error.get("hint", ""), value=error.get("value"))
         return answer
 
-    def follow(self, operation: Json, progress: Callable[[Json], None], turn: Callable[[], object] = bool) -> Json:
-        """Wait for the end of an operation; `progress` gets each event, and `turn` is called every now and then.
+    def follow(
+        self, operation: Json, progress: Callable[[Json, bool], None], turn: Callable[[], object] = bool
+    ) -> Json:
+        """Wait for the end of an operation, and answer with it as it ended.
+
+        Args:
+            operation: as the agent showed it.
+            progress: gets each event, and whether it is the end, which only repeats the operation's message.
+            turn: called before each question to the agent, at least every POLL_SECONDS.
 
         Raises:
             AgentError: UNREACHABLE when the agent went away and did not come back in RECONNECT_SECONDS.
@@ -80,7 +87,7 @@ class Client:
             operation = self._patiently(f"/v1/operations/{operation['id']}?wait={POLL_SECONDS:.0f}&after={after}")
             for event in operation["events"]:
                 after = event["seq"]
-                progress(event)
+                progress(event, operation["outcome"] is not None and event["text"] == operation["message"])
             if operation["outcome"] is not None:
                 return operation
             if not operation["events"]:  # an agent that stops answers at once, and would be asked over and over
@@ -139,7 +146,7 @@ class Client:
                 "it hung up in the middle of an answer", AgentError if received else _HungUpError
             ) from None
         if not isinstance(answer, dict):
-            raise self._unreachable("what answers there is no zdd-agent")
+            raise self._unreachable("something else than zdd-agent answers there")
         return status, answer
 
     def _unreachable(self, cause: str, error: type[AgentError] = AgentError) -> AgentError:

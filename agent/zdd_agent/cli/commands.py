@@ -17,13 +17,14 @@ from zdd_agent.errors import EXIT_INTERRUPTED, EXIT_OK, AgentError, Kind, exit_c
 
 
 def run(arguments: Namespace) -> int:
-    """Carry out a command that talks to the agent; answers the exit code."""
+    """Carry out a command that talks to the agent; returns the exit code."""
     commands: dict[str, Callable[[Namespace, Client], int]] = {
         "drain": _operate,
         "rejoin": _operate,
         "status": _status,
         "watch": _watch,
         "cancel": _cancel,
+        "forget": _forget,
         "doctor": _doctor,
         "run": _run,
     }
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> int:
 
 
 def fail(kind: Kind, message: str, hint: str = "") -> int:
-    """Say on standard error what cannot be done; answers the exit code."""
+    """Say on standard error what cannot be done; returns the exit code."""
     print(f"zdd-agent: {plain(message)}", file=sys.stderr)
     if hint:
         print(f"  {plain(hint)}", file=sys.stderr)
@@ -39,7 +40,7 @@ def fail(kind: Kind, message: str, hint: str = "") -> int:
 
 
 def _interrupted(what_next: str) -> int:
-    """Say after a Ctrl-C how to go on; answers the exit code."""
+    """Say after a Ctrl-C how to go on; returns the exit code."""
     print(plain(f"interrupted: {what_next}"), file=sys.stderr)
     return EXIT_INTERRUPTED
 
@@ -54,6 +55,10 @@ def _operate(arguments: Namespace, client: Client) -> int:
         body["retry_seconds"] = arguments.wait
     if arguments.command == "drain" and arguments.until:
         body["until"] = arguments.until
+    if getattr(arguments, "stopping", False):
+        body["stopping"] = True
+    if arguments.command == "rejoin" and getattr(arguments, "detach", False):
+        body["keep_trying"] = True  # nobody waits here who could try again
     if getattr(arguments, "dry_run", False):
         return _plan(arguments, client.call("POST", f"/v1/{arguments.command}", {**body, "dry_run": True}))
     operation = client.call("POST", f"/v1/{arguments.command}", body)
@@ -70,9 +75,10 @@ def _follow(arguments: Namespace, client: Client, operation: Json) -> int:
         with Progress(operation["verb"], sys.stderr) as progress:
             unit = Unit(os.environ)
 
-            def show(event: Json) -> None:
-                progress.show(event)
-                unit.wait(plain(f"{event['text']}"))
+            def show(event: Json, is_end: bool) -> None:
+                unit.wait(plain(event["text"]))
+                if not is_end:  # the result says it, perhaps to the same log
+                    progress.show(event)
 
             operation = client.follow(operation, show, unit.wait)
     except KeyboardInterrupt:
@@ -135,8 +141,16 @@ def _watch(arguments: Namespace, client: Client) -> int:
 
 def _cancel(arguments: Namespace, client: Client) -> int:
     operation = client.call("POST", "/v1/cancel")
-    operation = client.follow(operation, lambda _: None, Unit(os.environ).wait)
+    operation = client.follow(operation, lambda *_: None, Unit(os.environ).wait)
     _print(arguments, operation, operation["message"])
+    return EXIT_OK
+
+
+def _forget(arguments: Namespace, client: Client) -> int:
+    # `status` shows a target as two words: both of them as they are, or quoted; or with a slash between them.
+    target = " ".join(arguments.target)
+    forgotten = client.call("POST", "/v1/forget", {"target": target if " " in target else target.replace("/", " ", 1)})
+    _print(arguments, forgotten, f"forgot {forgotten['target']}")
     return EXIT_OK
 
 
@@ -167,7 +181,7 @@ def _run(arguments: Namespace, client: Client) -> int:
 
 
 def _command(argv: Sequence[str]) -> int:
-    """Run the command to its end; answers its status as a shell would."""
+    """Run the command to its end; returns its status as a shell would."""
     import signal  # noqa: PLC0415  4 ms, with the next, that the other commands do without
     import subprocess  # noqa: PLC0415
 

@@ -7,8 +7,8 @@ import sys
 
 
 def plain(text: str) -> str:
-    """The text without anything that acts on a terminal: it may hold what AWS or another user said."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """The text on one line, without anything that acts on a terminal: it may hold what AWS or another user said."""
+    return "".join(c if c.isprintable() else " " if c in "\t\r\n" else "?" for c in text)
 
 
 def say(text: str) -> None:

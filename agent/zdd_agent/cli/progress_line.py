@@ -1,4 +1,4 @@
-"""Progress for people: a line that redraws on a terminal, a line an event elsewhere."""
+"""Progress for people: one line that is redrawn on a terminal, one line for each event elsewhere."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         return _failed(
             Kind.NO_MEMBERSHIP,
             "no target group is known for this host: it was in none, or its groups do not exist any more",
-            "set `target_groups` in /etc/zdd-agent/config.toml",
+            "set `target_groups` in the settings",
         )
     if evidence.seen is not None and not not_ready(membership, evidence.seen):
         return End(Outcome.SUCCEEDED, "already in service")

@@ -18,8 +18,9 @@ FIRST_CHECK_SECONDS = {
 MARGIN_SECONDS = 60.0
 # Seconds that finding the membership may take before the derived timeout is known.
 DISCOVERY_SECONDS = 120.0
-# Seconds that the app may take to start: a rejoin begins when its process was started, and large apps take minutes.
-START_SECONDS = 300.0
+# Seconds that the app may take to start, besides what its health check takes: a rejoin begins when its process was
+# started.
+START_SECONDS = 120.0
 # Seconds after the deregistration delay before the first poll: the API's clock and ours differ a little.
 _CLOCK_SECONDS = 1.0
 
@@ -43,7 +44,7 @@ def until_checked(membership: Membership) -> float:
 def start_timeout(membership: Membership) -> float:
     """Seconds in which the app should pass as many probes as its group's health check asks for."""
     checks = (g.health_check for g in membership.groups)
-    return START_SECONDS + max((check.timeout * check.healthy_threshold for check in checks), default=0.0)
+    return START_SECONDS + max(((c.interval + c.timeout) * c.healthy_threshold for c in checks), default=0.0)
 
 
 def rejoin_timeout(membership: Membership) -> float:

@@ -96,7 +96,7 @@ def _in_vpc(aws: LoadBalancing, identity: Identity) -> tuple[TargetGroup, ...]:
             Kind.CONFIGURATION,
             f"cannot find this host's target groups: {identity.vpc_id} has {len(groups)} of them, "
             f"and asking more than {SCAN_LIMIT} would eat the account's API budget",
-            hint="set `target_groups` in /etc/zdd-agent/config.toml to this host's groups",
+            hint="set `target_groups` in the settings to this host's groups",
             value="target_groups",
         )
     return groups

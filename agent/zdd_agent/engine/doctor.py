@@ -24,7 +24,7 @@ Check = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, whether it is well, what was found, and what to do."""
+    """One line: what was looked at, whether it is as it should be, what was found, and what to do."""
 
     name: str
     ok: bool
@@ -68,7 +68,7 @@ class Doctor:
         self._local = tuple(local)
 
     def examine(self) -> tuple[Finding, ...]:
-        """Every finding, in the order of a reader who fixes one after another."""
+        """Every finding, in the order in which a reader fixes them."""
         return (*(_found(name, check) for name, check in self._local), *self._outside(), _NOT_LOOKED_AT)
 
     def _outside(self) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ class Doctor:
             raise AgentError(
                 Kind.NO_MEMBERSHIP,
                 "no target group holds this host",
-                hint="register it once, or set `target_groups` in /etc/zdd-agent/config.toml",
+                hint="register it once, or set `target_groups` in the settings",
             )
         return ", ".join(map(str, membership.targets))
 

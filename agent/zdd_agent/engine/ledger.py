@@ -141,20 +141,20 @@ class Ledger:
             AgentError: NOT_FOUND when the membership has no such target, BUSY while an operation needs it.
         """
         with self._lock:
+            current = self.running()
+            if current is not None and not isinstance(self._record.state, Probing):
+                raise AgentError(
+                    Kind.BUSY,
+                    f"cannot forget {target_group} {target_id}:{port}: a {current.verb} is under way ({current.phase})",
+                    hint="wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`",
+                    value=current.id,
+                )
             known = self._record.membership.find(target_group, target_id, port)
             if known is None:
                 raise AgentError(
                     Kind.NOT_FOUND,
                     f"cannot forget {target_group} {target_id}:{port}: this host has no such target",
                     hint="`zdd-agent status` lists its targets",
-                )
-            current = self.running()
-            if current is not None and not isinstance(self._record.state, Probing):
-                raise AgentError(
-                    Kind.BUSY,
-                    f"cannot forget {known}: a {current.verb} is under way ({current.phase})",
-                    hint="wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`",
-                    value=current.id,
                 )
             self._change(Forget(known.key))
         log.warning("uid %d made this host forget %s", uid, known)

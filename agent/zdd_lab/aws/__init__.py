@@ -1,1 +1,1 @@
-"""AWS's endpoint: the wire formats, and moto behind them."""
+"""The AWS API: an endpoint that answers part of it from the model, and passes on the rest to moto."""

@@ -1,4 +1,4 @@
-"""The AWS endpoint: answers target health and registration from the model, passes the rest on to moto."""
+"""The AWS endpoint: answers target health and registration from the model, and passes on all else to moto."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from zdd_lab.model.iam import Policy, Verdict
 
 _ELB = "elasticloadbalancing"
 _READS = ("Describe", "Get", "List", "Search", "Query", "Scan", "BatchGet")
-# What else may change the entry. DynamoDB, IAM and STS never do.
+# Services whose calls may change the topology. DynamoDB, IAM and STS never do.
 _SHAPING = frozenset({_ELB, "ec2", "autoscaling"})
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade"})
 _REFUSALS = {
@@ -38,7 +38,7 @@ Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who calls: a host by its name, or a person. Without a policy everything is allowed."""
+    """Who calls: a host, by its name, or a person. Without a policy it may do everything."""
 
     name: str
     arn: str
@@ -50,9 +50,9 @@ class Endpoint:
     """One endpoint for every service, in front of moto.
 
     Args:
-        clients: by access key; an unknown key is called by itself.
-        reshaped: awaited after a call that moto took and that may have changed what exists.
-        retimed: called after a change of the model, which may have moved what is due next.
+        clients: by access key. Whoever has an unknown key is named by that key.
+        reshaped: awaited after a call that moto took and that may have changed the topology.
+        retimed: called after a change of the model: the next command may be due sooner.
     """
 
     elb: Elb
@@ -76,7 +76,7 @@ class Endpoint:
         return app
 
     async def _with_session(self, _app: web.Application) -> AsyncIterator[None]:
-        # moto's server speaks one request a connection well, and several badly.
+        # moto's server handles one request on a connection well, and several badly.
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._session:
             yield
@@ -102,7 +102,7 @@ class Endpoint:
         return web.Response(status=status, headers=headers, body=answer)
 
     async def _served(self, call: Call, client: Client, request: web.Request, body: bytes) -> Answer:
-        """The call with everything that the faults and the budget do to it."""
+        """Answer a call, after all that faults and the budget do to it."""
         if late := self._fault(call, client, FaultKind.LATENCY):
             await asyncio.sleep(late.duration)
         self._refuse(call, client)
@@ -123,7 +123,7 @@ class Endpoint:
                 self.throttled[client.name, call.action] += 1
             raise AwsError(*_REFUSALS[fault.kind])
         if (asked := self._fault(call, client, FaultKind.ERROR)) and asked.code:
-            raise AwsError(asked.code, "Made up by the lab, on request.")
+            raise AwsError(asked.code, "The lab was told to answer this.")
         verdict = _verdict(call, client)
         if verdict is Verdict.ALLOWED and self._fault(call, client, FaultKind.ACCESS_DENIED):
             verdict = Verdict.NOT_ALLOWED
@@ -180,7 +180,7 @@ class Endpoint:
 
 
 class _NoAnswerError(Exception):
-    """The fault table says that this client never hears from us."""
+    """A fault says that this call gets no answer."""
 
 
 def _stranger(access_key: str) -> Client:
@@ -188,14 +188,17 @@ def _stranger(access_key: str) -> Client:
 
 
 def _verdict(call: Call, client: Client) -> Verdict:
-    if client.policy is None or (call.service, call.action) == ("sts", "GetCallerIdentity"):  # needs no permission
+    if client.policy is None or (call.service, call.action) == (
+        "sts",
+        "GetCallerIdentity",
+    ):  # nobody needs permission for it
         return Verdict.ALLOWED
     context = {"aws:RequestedRegion": call.region}
     return client.policy.verdict(f"{call.service}:{call.action}", _resource(call), context)
 
 
 def _resource(call: Call) -> str:
-    """What the call's permission is asked for: of all that have one, the lab knows the two of its own."""
+    """The resource that the permission is for. The lab knows only those of its own two changing calls."""
     return "*" if call.action.startswith("Describe") else call.params.get("TargetGroupArn", "*")
 
 

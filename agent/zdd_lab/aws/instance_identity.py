@@ -1,4 +1,4 @@
-"""Who a host is: its instance, its role's made-up credentials, and what its metadata says of them."""
+"""Who a host is: its instance, its role's made-up credentials, and the metadata about both."""
 
 import json
 import time
@@ -26,9 +26,9 @@ class Identity:
     vpc: str
     subnet: str
     vpc_cidr: str
-    access_key: str  # its role's; no two hosts share one, so the endpoint knows who calls
+    access_key: str  # of its role; unique, so that the endpoint knows who calls
     started_at: float = field(default_factory=time.time)  # s, wall time
-    tags: dict[str, str] = field(default_factory=dict)  # shown only when there are any: opt-in
+    tags: dict[str, str] = field(default_factory=dict)  # in the metadata only if there are any, as they are opt-in
 
     @property
     def role_arn(self) -> str:
@@ -36,7 +36,7 @@ class Identity:
         return f"arn:aws:sts::{ACCOUNT}:assumed-role/{ROLE}/{self.instance_id}"
 
     def leaves(self, now: float) -> dict[str, str]:
-        """Every metadata path that is always there, under /latest/. `now` is wall time, s."""
+        """Every metadata path under /latest/ that always exists, with its text. `now` is wall time, s."""
         interface = f"meta-data/network/interfaces/macs/{self.mac}"
         leaves = {
             "meta-data/ami-id": "ami-0123456789abcdef0",
@@ -71,7 +71,7 @@ class Identity:
         return json.dumps(told | {"InstanceProfileId": "AIPAZDDLAB0000000000"}, indent=2)
 
     def _credentials(self, now: float) -> str:
-        # Renewed in place long before they end, with the same key, so that the caller stays known.
+        # The end moves on with every look, the key stays: so the endpoint always knows the caller.
         told = {
             "Code": "Success",
             "LastUpdated": _stamp(now),

@@ -1,4 +1,4 @@
-"""What moto says otherwise than AWS, mended in moto's own process: where a real client would be misled."""
+"""Fixes moto, within its process, where it differs from AWS so much that a real client is misled."""
 
 import threading
 from typing import Any
@@ -9,20 +9,20 @@ from moto.elbv2 import models
 _IN_ARN = {"network": "net", "gateway": "gwy"}
 
 
-def repair() -> None:
-    """Mend moto 5.2. Once, before it serves."""
+def fix_moto() -> None:
+    """Fix moto 5.2. Call it once, before moto serves."""
     _describe_rules_of_groups()
     _name_the_kind_in_arns()
 
 
 def _describe_rules_of_groups() -> None:
-    """A rule that names a security group loses its description: Terraform would write it again for ever."""
+    """moto loses the description of a rule that names a security group, so Terraform would set it again each time."""
     described = property(lambda rule: (rule.ip_range or rule.source_group).get("Description"))
     SecurityGroupRule.description = described  # type: ignore[assignment,method-assign]
 
 
 def _name_the_kind_in_arns() -> None:
-    """Every load balancer is `loadbalancer/app/…`: clients take a Network Load Balancer for an Application one."""
+    """moto calls every load balancer `loadbalancer/app/…`, so clients take an NLB for an ALB."""
     elbv2: Any = models
     of_this_thread = threading.local()
     make_arn, create = elbv2.make_arn_for_load_balancer, elbv2.ELBv2Backend.create_load_balancer

@@ -1,4 +1,4 @@
-"""The moto server behind the lab's endpoint, as a process of its own."""
+"""The moto server that the endpoint passes calls on to, in its own process."""
 
 import asyncio
 import sys
@@ -8,11 +8,11 @@ from subprocess import Popen
 from zdd_lab.processes import children
 from zdd_lab.processes.serving import listens
 
-_START_TIMEOUT = 20.0  # s; it takes about 1 s, more on a busy machine
+_START_TIMEOUT = 20.0  # s; it takes about 1 s unless the machine is busy
 
 
 class MotoProcess:
-    """Starts and stops one moto server. Its state lives and dies with it."""
+    """Starts and stops one moto server. Its state is gone when it stops."""
 
     def __init__(self, address: str, port: int, log: Path) -> None:
         self.url = f"http://{address}:{port}"
@@ -23,12 +23,14 @@ class MotoProcess:
         """Start it and wait until it listens.
 
         Raises:
-            children.ChildStartError: it ended, or something else listens there, most likely another lab's.
+            children.ChildStartError: it ended, or something else listens there, most likely another lab.
             TimeoutError: it does not listen in time.
         """
         if await listens(self._address, self._port):
-            raise children.ChildStartError(f"cannot start moto on {self.url}: another lab is there, use another prefix")
-        # With AWS's own policies, which roles are given beside ours.
+            raise children.ChildStartError(
+                f"cannot start moto on {self.url}: another lab runs there; use another --prefix"
+            )
+        # AWS's own policies too: roles get them beside ours.
         known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
         env = children.bare_environment() | known | {"AWS_EC2_METADATA_DISABLED": "true"}
         argv = [sys.executable, "-m", "zdd_lab.aws.moto_process", self._address, str(self._port)]
@@ -44,7 +46,7 @@ class MotoProcess:
 
 
 def _serve(address: str, port: int) -> None:
-    # Here, not above: the lab itself must not pay for moto's import.
+    # Imported here: it is slow, and the lab's own process needs none of it.
     import logging  # noqa: PLC0415
 
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
@@ -54,9 +56,9 @@ def _serve(address: str, port: int) -> None:
     )
     from werkzeug.serving import make_server  # noqa: PLC0415
 
-    from zdd_lab.aws.moto_fixes import repair  # noqa: PLC0415
+    from zdd_lab.aws.moto_fixes import fix_moto  # noqa: PLC0415
 
-    repair()
+    fix_moto()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     make_server(address, port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()

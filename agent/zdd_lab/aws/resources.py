@@ -1,4 +1,4 @@
-"""Furnishes the lab's account: a VPC of two zones, a load balancer, a target group, instances."""
+"""Creates the lab's AWS resources: a VPC with two zones, a load balancer, a target group, instances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from zdd_lab.model.profile import Profile
 
 ZONES = {"a": f"{REGION}a", "b": f"{REGION}b"}
 GROUP_NAME = "web"
-_IMAGE = "ami-12c6146b"  # any: moto does not check it
+_IMAGE = "ami-12c6146b"  # moto checks only that it exists
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where hosts are put."""
+    """The VPC that hosts are created in."""
 
     vpc: str
     cidr: str
@@ -25,7 +25,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The lab's own load balancer."""
+    """The lab's own load balancer, its listener and its target group."""
 
     load_balancer: str  # ARN
     group: str  # ARN
@@ -33,7 +33,7 @@ class Front:
 
 
 def create_network(reader: TopologyReader, prefix: str) -> Network:
-    """A VPC over the lab's addresses, with a subnet in each zone."""
+    """Create a VPC over the lab's addresses, with a subnet in each zone."""
     cidr = f"{prefix}.0/24"
     vpc = reader.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"]
     blocks = {"a": f"{prefix}.0/25", "b": f"{prefix}.128/25"}
@@ -45,7 +45,7 @@ def create_network(reader: TopologyReader, prefix: str) -> Network:
 
 
 def create_front(reader: TopologyReader, network: Network, profile: Profile, port: int) -> Front:
-    """A load balancer over both zones, a target group `web` for instances, and the listener between them."""
+    """Create a load balancer in both zones, a target group `web` of instances, and a listener that forwards to it."""
     balancer = reader.elb.create_load_balancer(Name="web", Subnets=list(network.subnets.values()))
     balancer_arn: str = balancer["LoadBalancers"][0]["LoadBalancerArn"]
     group = reader.elb.create_target_group(
@@ -76,10 +76,10 @@ def create_front(reader: TopologyReader, network: Network, profile: Profile, por
 
 
 def create_instance(reader: TopologyReader, network: Network, prefix: str, number: int) -> Identity:
-    """The instance of host `number`, from 1 on.
+    """Create the instance of host `number`, counted from 1.
 
-    Odd numbers are in zone a at PREFIX.(10 + number), even ones in zone b at PREFIX.(138 + number): each within
-    its zone's subnet, as moto insists.
+    Odd numbers are in zone a at PREFIX.(10 + number), even ones in zone b at PREFIX.(138 + number): each in
+    the subnet of its zone, or moto refuses.
     """
     letter, base = ("a", 10) if number % 2 else ("b", 138)
     name, address = f"h{number}", f"{prefix}.{base + number}"
@@ -107,7 +107,7 @@ def create_instance(reader: TopologyReader, network: Network, prefix: str, numbe
 
 
 def find_instances(reader: TopologyReader, ids: Sequence[str], first_number: int) -> list[Identity]:
-    """Who these instances are, which somebody else has launched: by address, numbered from `first_number` on."""
+    """Identities of instances that somebody else launched, ordered by address and numbered from `first_number`."""
     pages = reader.ec2.get_paginator("describe_instances").paginate(InstanceIds=list(ids))
     found = [one for page in pages for reservation in page["Reservations"] for one in reservation["Instances"]]
     vpcs = reader.ec2.describe_vpcs(VpcIds=sorted({one["VpcId"] for one in found}))["Vpcs"]

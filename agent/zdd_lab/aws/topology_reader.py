@@ -1,4 +1,4 @@
-"""Reads what exists from moto into a `Topology`."""
+"""Reads the topology from moto."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,16 +17,16 @@ MADE_UP_SECRET = "made-up"  # noqa: S105  # nobody checks a signature
 
 
 def lab_session() -> boto3.session.Session:
-    """A session with made-up keys that reads no file and asks no metadata service."""
+    """A session with made-up keys. It reads no file and asks no metadata service."""
     return boto3.session.Session(LAB_KEY, MADE_UP_SECRET, region_name=REGION)
 
 
-_READINGS = 4  # `terraform destroy` takes ten things away at once
+_READINGS = 4  # attempts: `terraform destroy` deletes up to ten things at once
 CLIENT_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20, proxies={})
 
 
 class TopologyReader:
-    """Reads moto with clients that are built once. Blocking: call it in a thread, one call at a time."""
+    """Reads moto. Its calls block: make them in another thread, one at a time."""
 
     def __init__(self, url: str) -> None:
         session = lab_session()
@@ -34,7 +34,7 @@ class TopologyReader:
         self.ec2: Any = session.client("ec2", endpoint_url=url, config=CLIENT_CONFIG)
 
     def read(self) -> Topology:
-        """What exists now. When something goes while it is read, it is read again."""
+        """The topology now. If something is deleted meanwhile, it is read again."""
         for _ in range(_READINGS):
             try:
                 return self._read()
@@ -66,7 +66,7 @@ class TopologyReader:
         return found
 
     def _network_crosses_zones(self, arn: str) -> bool:
-        """Off by default on NLB; on ALB it cannot be turned off."""
+        """NLBs only, off by default. An ALB always crosses zones."""
         attributes = self.elb.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]
         return {"Key": "load_balancing.cross_zone.enabled", "Value": "true"} in attributes
 
@@ -94,12 +94,12 @@ class TopologyReader:
 
 
 def _priority(rule: dict[str, Any]) -> float:
-    """The default action is the last rule, with `default` for its priority."""
+    """The default action is the last rule: its priority reads `default`."""
     return float("inf") if rule["IsDefault"] else int(rule["Priority"])
 
 
 def _takes_all(rule: dict[str, Any]) -> bool:
-    """Whether no request passes the rule by. The data plane looks at no request, so it knows only these."""
+    """Whether the rule takes every request. The data plane follows no other rule: it does not look into requests."""
     return all("/*" in one.get("PathPatternConfig", one).get("Values", []) for one in rule.get("Conditions", []))
 
 

@@ -1,4 +1,4 @@
-"""AWS's wire formats: reads who calls what from a signed request, writes answers and errors.
+"""AWS's wire formats: reads the caller and the call from a signed request, writes answers and errors.
 
 Query protocol: https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 """
@@ -20,7 +20,7 @@ STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]*)/([^/]+)/aws4_request")
 _TARGET = re.compile(r"Targets\.member\.(\d+)\.(Id|Port|AvailabilityZone)")
 
-# The same refusal bears another name in another service's protocol.
+# Services give the same refusal different names.
 _CODES = {
     "ec2": {
         "Throttling": "RequestLimitExceeded",
@@ -37,7 +37,7 @@ _CODES = {
     },
 }
 
-# They may accompany any entry, and a client has to live with them.
+# AWS may add these to any entry; clients must accept them.
 _NO_OVERRIDE = (
     "<AdministrativeOverride><State>no_override</State><Reason>AdministrativeOverride.NoOverride</Reason>"
     "<Description>No override is currently active on target</Description></AdministrativeOverride>"
@@ -47,7 +47,7 @@ _NO_ANOMALY = "<AnomalyDetection><Result>normal</Result><MitigationInEffect>no</
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the API."""
+    """One call of the API."""
 
     service: str  # as in the credential scope: elasticloadbalancing, ec2, sts...
     action: str
@@ -76,7 +76,7 @@ def read_targets(params: Mapping[str, str]) -> list[TargetSpec]:
     """The `Targets` list of a call, in its order.
 
     Raises:
-        AwsError: ValidationError for an entry without Id or with a port that is none.
+        AwsError: ValidationError for an entry without an Id, or with an impossible port.
     """
     entries: dict[int, dict[str, str]] = {}
     for name, value in params.items():
@@ -86,13 +86,13 @@ def read_targets(params: Mapping[str, str]) -> list[TargetSpec]:
     for _, entry in sorted(entries.items()):
         port = entry.get("Port")
         if not entry.get("Id") or (port is not None and not (port.isdecimal() and 1 <= int(port) <= 65535)):
-            raise AwsError("ValidationError", "Targets: a target needs an Id, and a Port of 1 to 65535 if any")
+            raise AwsError("ValidationError", "Targets: a target needs an Id; its Port, if any, is 1 to 65535")
         specs.append(TargetSpec(entry["Id"], int(port) if port else None, entry.get("AvailabilityZone")))
     return specs
 
 
 def required(params: Mapping[str, str], name: str) -> str:
-    """A parameter that the API cannot do without."""
+    """Return a parameter. Raises AwsError: ValidationError when it is missing."""
     value = params.get(name)
     if not value:
         raise AwsError("ValidationError", f"{name} is required")
@@ -100,12 +100,12 @@ def required(params: Mapping[str, str], name: str) -> str:
 
 
 def element(name: str, text: str | int | None) -> str:
-    """An XML element, or nothing when there is no text."""
+    """An XML element, or an empty string when there is no text."""
     return "" if text is None else f"<{name}>{escape(str(text))}</{name}>"
 
 
 def answer(action: str, result: str, namespace: str = ELB_NAMESPACE) -> bytes:
-    """A query-protocol answer around the XML of its result."""
+    """A whole answer of the query protocol, from the XML of its result."""
     request_id = element("RequestId", str(uuid4()))
     return (
         f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
@@ -114,9 +114,10 @@ def answer(action: str, result: str, namespace: str = ELB_NAMESPACE) -> bytes:
 
 
 def target_health(entries: list[tuple[TargetHealth, int]], *, anomalies: bool) -> str:
-    """The result of DescribeTargetHealth, from entries with their health check port.
+    """The result of DescribeTargetHealth.
 
     Args:
+        entries: each with its health check port.
         anomalies: the caller asked for AnomalyDetection.
     """
     members = []
@@ -133,7 +134,7 @@ def target_health(entries: list[tuple[TargetHealth, int]], *, anomalies: bool) -
 
 
 def error(service: str, refusal: AwsError) -> tuple[int, str, bytes]:
-    """HTTP status, content type and body of an error in the protocol of a service."""
+    """Status, content type and body of an error, in the protocol of a service."""
     code = _CODES.get(service, {}).get(refusal.code, refusal.code)
     request_id = str(uuid4())
     if service == "dynamodb":

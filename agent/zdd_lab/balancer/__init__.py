@@ -1,1 +1,1 @@
-"""The load balancer's nodes: they check targets and forward requests."""
+"""The data plane: the load balancers' nodes, which check targets and forward requests."""

@@ -1,24 +1,24 @@
-"""A node's connections to one target: kept alive, taken again last in first out."""
+"""A node's connections to one target. Idle ones are kept and reused, the last used first."""
 
 import asyncio
 import socket
 
 from zdd_lab.http1.client import ClientConnection
 
-# s: ALB's own bound on setting up a connection to a target
+# s: ALB gives up connecting to a target after this long
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
 CONNECT_TIMEOUT = 10.0
 
 
 async def connect(connection: ClientConnection, address: str, port: int, source: str) -> None:
-    """Open `connection` from the node's own address, so that a target sees each node as a peer of its own.
+    """Open `connection` from the node's own address: to a target, each node is another peer.
 
     Raises:
         OSError: refused, unreachable.
         TimeoutError: not open after CONNECT_TIMEOUT.
     """
     same_family = (":" in address) == (":" in source)
-    local = (source, 0) if same_family else None  # loopback has one IPv6 address only: no way to tell nodes apart
+    local = (source, 0) if same_family else None  # loopback has only one IPv6 address for all nodes
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     async with asyncio.timeout(CONNECT_TIMEOUT):
         await asyncio.get_running_loop().create_connection(
@@ -34,13 +34,13 @@ class Pool:
         self._port = port
         self._source = source
         self._idle_timeout = idle_timeout
-        self._idle: list[ClientConnection] = []  # the longest idle first
+        self._idle: list[ClientConnection] = []  # longest idle first
         self._open: set[ClientConnection] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
     def open_connections(self) -> int:
-        """How many connections are open, idle ones included."""
+        """The number of open connections, idle ones included."""
         return len(self._open)
 
     def take(self) -> ClientConnection | None:
@@ -59,7 +59,7 @@ class Pool:
         return connection
 
     def give_back(self, connection: ClientConnection, *, keep: bool = True) -> None:
-        """Take a connection back after its answer: kept if it can serve another one."""
+        """Take a connection back after its answer. It is kept if it can carry another request."""
         if not (keep and connection.reusable):
             connection.close()
             return

@@ -1,4 +1,4 @@
-"""Keeps the nodes in step with the model: gives each what it has to learn, when it is due."""
+"""Drives the nodes from the model: each learns of a listener, a registration or a deregistration when it is due."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from zdd_lab.model.topology import NodePlace
 
 
 class DataPlane:
-    """The data plane's nodes and the one task that drives them from the model."""
+    """All nodes, and the one task that gives them what the model schedules."""
 
     def __init__(self, elb: Elb, reader: TopologyReader, addresses: Mapping[str, str]) -> None:
         self.elb = elb
@@ -37,7 +37,7 @@ class DataPlane:
             await node.close()
 
     async def refresh(self) -> None:
-        """Read what exists now, and bring model and listeners in step with it."""
+        """Read the topology again, and adapt the model and the listeners."""
         async with self._reading:
             topology = await asyncio.to_thread(self._reader.read)
             self.elb.configure(topology, time.monotonic())
@@ -46,7 +46,7 @@ class DataPlane:
         self.wake()
 
     def wake(self) -> None:
-        """Something may be due sooner than it was."""
+        """Look at the schedule again: something may be due sooner."""
         self._wake.set()
 
     async def set_zones_down(self, zones: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""One request's way through a node: to a target and back, once; it is never tried again."""
+"""Forwards one request through a node to a target. It is never tried again."""
 
 import asyncio
 import secrets
@@ -29,7 +29,7 @@ _TITLES = {
 
 
 def refuse(incoming: Incoming, status: int) -> None:
-    """Answer with a page of the load balancer's own, as ALB words it."""
+    """Answer with an error page of the load balancer, worded as ALB's."""
     title = _TITLES[status]
     if status == 408:
         incoming.connection.closing = True  # the rest of its body will not come
@@ -61,10 +61,10 @@ def forwarded_headers(headers: Headers, client: str, framing: Framing) -> Header
 
 
 class Forwarding:
-    """A request that a target was chosen for.
+    """A request on its way to a target and back.
 
-    `on_end` is called once with the status that the client got, and why the load balancer made it up, empty for the
-    target's own; a status of 460 means that the client left first, and 0 that the answer broke off after its head.
+    `on_end` is called once, with the status that the client got and why the load balancer made it up. The reason is
+    empty for the target's own status. 460: the client left first. 0: the answer broke off after its head.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Forwarding:
         connection = self._connection
         if not self._end(self._status, "") or connection is None:
             return
-        complete = self._incoming.body_ended  # otherwise the rest of the body would look like a request
+        complete = self._incoming.body_ended  # otherwise the rest of the body looks like a new request
         self._target.pool.give_back(connection, keep=complete and self._target.keeps_connections)
         self._incoming.finish()
 

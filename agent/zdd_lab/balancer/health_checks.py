@@ -1,4 +1,4 @@
-"""One node's health checks of one target: a new connection each time, thresholds, the API's reasons."""
+"""Health checks of one target by one node: a new connection for each, thresholds, reasons as in the API."""
 
 import asyncio
 import random
@@ -13,11 +13,11 @@ INITIAL = NodeHealth("initial", "Elb.InitialHealthChecking", "Initial health che
 HEALTHY = NodeHealth("healthy")
 _TIMED_OUT = NodeHealth("unhealthy", "Target.Timeout", "Request timed out")
 _FAILED = NodeHealth("unhealthy", "Target.FailedHealthChecks", "Health checks failed")
-_JITTER = 0.1  # of the interval: so that two nodes are never in step for long
+_JITTER = 0.1  # share of the interval, so that two nodes never stay in step
 
 
 def matches(matcher: str, status: int) -> bool:
-    """Say whether a status passes a matcher such as "200", "200-299" or "200,202"."""
+    """Whether a status passes a matcher such as "200", "200-299" or "200,202"."""
     for part in matcher.split(","):
         low, _, high = part.strip().partition("-")
         if int(low) <= status <= int(high or low):
@@ -26,7 +26,7 @@ def matches(matcher: str, status: int) -> bool:
 
 
 class Checker:
-    """Checks a target until stopped, and reports each change of what it thinks of it."""
+    """Checks a target until stopped, and reports each change of its health."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class Checker:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to check; the first check comes at a random point of the first interval."""
+        """Start checking. The first check comes at a random moment of the first interval."""
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._run())
             self._running.add_done_callback(surface)
 
     def stop(self) -> None:
-        """Check no more; the health stays what it was."""
+        """Stop checking. The health stays as it is."""
         if self._running is not None:
             self._running.cancel()
             self._running = None
@@ -119,7 +119,7 @@ class Checker:
 
 
 class _Probe:
-    """The sink of one check: its status, or ConnectionError."""
+    """Takes the answer to one check: a status, or ConnectionError."""
 
     def __init__(self) -> None:
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""A load balancer's node: in one zone, on its own address; forwards requests to the targets it knows."""
+"""The lab's own node of a load balancer: in one zone, on its own address, it forwards requests to targets."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ _REFUSALS_KEPT = 100
 
 
 class Refusal(TypedDict):
-    """An answer that the node made up, or broke off, as ALB's access log has it."""
+    """An answer that the node made up or broke off, as in ALB's access log."""
 
     at: float  # wall time, s
     target: str | None  # its id
@@ -29,14 +29,14 @@ class Refusal(TypedDict):
 
 
 class NodeCounters(TypedDict):
-    """What a node has done, in plain values."""
+    """What a node has done, as plain values."""
 
     requests: int
-    responses: dict[str, int]  # by class of status, "2xx" to "5xx", the load balancer's own included
+    responses: dict[str, int]  # by class of status, "2xx" to "5xx"; the load balancer's own count too
     elb_502: int
     elb_503: int
     elb_504: int
-    client_left: int  # before its answer (460)
+    client_left: int  # before their answer (460)
     broken: int  # answers cut off after their head
     open_clients: int
     refusals: list[Refusal]  # the last ones
@@ -50,7 +50,7 @@ class _Listener:
 
 
 class Node:
-    """One load balancer node. Health and lag are its own: it shares nothing with the other zone's node."""
+    """One node. It shares nothing with the nodes of other zones: its health checks and its lag are its own."""
 
     def __init__(self, name: str, zone: str, address: str, settings: NodeSettings, on_health: HealthReport) -> None:
         self.name = name
@@ -67,7 +67,7 @@ class Node:
         self._down = False
 
     async def listen(self, port: int, group: str) -> None:
-        """Forward every request on `port` to the target group; again with another group: re-point it.
+        """Forward every request on `port` to a target group. Call it again to change the group.
 
         Raises:
             OSError: the address is taken.
@@ -85,7 +85,7 @@ class Node:
             raise
 
     async def unlisten(self, port: int) -> None:
-        """Take no new connection on `port`; the ones that are open go on until they are idle."""
+        """Accept no new connection on `port`. Open ones go on until they are idle."""
         listener = self._listeners.pop(port, None)
         if listener is not None and listener.server is not None:
             listener.server.close()
@@ -100,7 +100,7 @@ class Node:
         listener.server = await loop.create_server(accept, self.address, port, backlog=_BACKLOG)
 
     def register(self, backend: Backend) -> None:
-        """Learn of a registration: check the target's health, and route to it once it is healthy."""
+        """Learn of a registration: check the target, and route to it once it is healthy."""
         key = backend.key
         known = self._targets.get(key)
         if known is not None and known.backend == backend and not known.deregistered:
@@ -119,14 +119,14 @@ class Node:
             known.start_checks()
 
     def deregister(self, key: TargetKey) -> None:
-        """Learn of a deregistration: no new request from now on; those in flight finish."""
+        """Learn of a deregistration: send no new request. Those in flight finish."""
         target = self._targets.get(key)
         if target is not None and not target.deregistered:
             target.deregister()
             self._reroute(key.group)
 
     def cut(self, key: TargetKey) -> None:
-        """Break what is still in flight to a target whose deregistration delay is over, and forget it."""
+        """Learn that a deregistration delay is over: cut what is in flight to the target, and forget it."""
         target = self._targets.pop(key, None)
         if target is not None:
             self._reroute(key.group)
@@ -134,7 +134,7 @@ class Node:
             target.cut("the deregistration delay is over")
 
     def counters(self) -> NodeCounters:
-        """Return what the node has done so far."""
+        """What the node has done so far."""
         return {
             "requests": self._count["requests"],
             "responses": {f"{digit}xx": self._count[f"{digit}xx"] for digit in range(2, 6)},
@@ -149,7 +149,7 @@ class Node:
         }
 
     async def set_down(self, down: bool) -> None:
-        """Begin or end an outage of the zone: connections break, new ones are refused, no health checks."""
+        """Start or end an outage of the zone: connections are reset, new ones refused, targets not checked."""
         if down == self._down:
             return
         self._down = down
@@ -166,11 +166,11 @@ class Node:
             target.cut("the zone is down")
 
     async def close(self) -> None:
-        """Stop at once."""
+        """Stop at once, with all connections."""
         await self.set_down(True)
         self._listeners.clear()
         self._targets.clear()
-        await asyncio.sleep(0)  # lets the broken connections' callbacks run
+        await asyncio.sleep(0)  # so that the callbacks of the cut connections run
 
     async def _close_listeners(self) -> None:
         for listener in self._listeners.values():

@@ -1,4 +1,4 @@
-"""A node's view of one target: what it thinks of it, what it has sent it, and what is under way."""
+"""A target as one node sees it: its health, its connections, its requests in flight."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from zdd_lab.model.target import Backend, NodeHealth, NodeSettings
 
 
 class TargetCounters(TypedDict):
-    """What a node has done with one target, in plain values."""
+    """What a node has done with one target, as plain values."""
 
     group: str
     id: str
@@ -24,13 +24,13 @@ class TargetCounters(TypedDict):
 
 
 class InFlight(Protocol):
-    """A request under way to a target."""
+    """A request in flight to a target."""
 
     def cut(self, why: str) -> None: ...
 
 
 class NodeTarget:
-    """One registered target, from a node's `add` to its `cut`."""
+    """A target, from the node's `register` to its `cut`."""
 
     def __init__(
         self,
@@ -73,16 +73,16 @@ class NodeTarget:
         self._on_health(health)
 
     def start_checks(self) -> None:
-        """Health-check it, unless it was let go and such are not checked."""
+        """Start health checks, unless it is deregistered and such targets are not checked."""
         if not self.deregistered or self._settings.checks_while_draining:
             self._checker.start()
 
     def stop_checks(self) -> None:
-        """Stop the health checks; the health stays what it was."""
+        """Stop health checks. The health stays as it is."""
         self._checker.stop()
 
     def change(self, backend: Backend) -> None:
-        """Take new settings. One that was let go is routable again, once it has proved its health anew."""
+        """Take new settings. A deregistered target must pass its health checks before it gets requests again."""
         self._checker.stop()
         self.backend = backend
         if self.deregistered:
@@ -93,7 +93,7 @@ class NodeTarget:
             self._checker = self._new_checker(self.health)
 
     def deregister(self) -> None:
-        """Take no new request; what is under way goes on."""
+        """Get no new request. Those in flight go on."""
         self.deregistered = True
         if not self._settings.checks_while_draining:
             self._checker.stop()
@@ -102,7 +102,7 @@ class NodeTarget:
 
     @property
     def keeps_connections(self) -> bool:
-        """Whether a connection is kept once its answer is complete."""
+        """Whether a connection is kept after its answer."""
         return not (self.deregistered and self._settings.closes_idle_on_deregistration)
 
     def request_begins(self, request: InFlight) -> None:
@@ -112,14 +112,14 @@ class NodeTarget:
         self._last_request_at = time.time()
 
     def cut(self, why: str) -> None:
-        """Break what is under way to it and close every connection."""
+        """Cut what is in flight and close every connection."""
         self.stop_checks()
         for request in list(self.in_flight):
             request.cut(why)
         self.pool.close_idle()
 
     def counters(self) -> TargetCounters:
-        """Return plain values."""
+        """Its counters, as plain values."""
         key = self.backend.key
         return {
             "group": key.group,

@@ -1,25 +1,25 @@
-"""Which target of a group gets the next request."""
+"""Chooses the target of a group that gets the next request."""
 
 import time
 
 from zdd_lab.balancer.node_target import NodeTarget
 from zdd_lab.model.target import TargetKey
 
-_LEAST_SHARE = 0.01  # of a warm target's: what slow start begins with
+_LEAST_SHARE = 0.01  # share of a full target's requests at the beginning of slow start
 
 
 class Rotation:
-    """Smooth weighted round robin over a group's targets; a target in slow start has a share that grows."""
+    """Smooth weighted round robin over the targets of a group. The share of a target in slow start grows."""
 
     def __init__(self) -> None:
         self._candidates: list[NodeTarget] = []
         self._credit: dict[TargetKey, float] = {}
 
     def update(self, targets: list[NodeTarget]) -> None:
-        """Take the group's targets as they now are.
+        """Take the group's targets.
 
-        Healthy ones get the traffic. With none healthy it fails open to the unhealthy ones; a target that has
-        not passed its first check gets nothing in either case.
+        The healthy ones get the requests. If none is healthy, the unhealthy ones get them (it fails open). A target
+        that has not passed its first check gets none in either case.
         """
         known = [target for target in targets if not target.deregistered]
         healthy = [target for target in known if target.health.state == "healthy"]
@@ -28,7 +28,7 @@ class Rotation:
         self._credit = {key: self._credit.get(key, 0.0) for key in keys}
 
     def next(self) -> NodeTarget | None:
-        """Return whose turn it is, or None if there is nobody to send to."""
+        """Return the next target, or None if there is none."""
         candidates, credit = self._candidates, self._credit
         if len(candidates) < 2:
             return candidates[0] if candidates else None

@@ -1,1 +1,1 @@
-"""The lab's hosts: instance metadata, identity, the app."""
+"""The lab's hosts: each runs instance metadata, an app and an agent."""

@@ -1,4 +1,4 @@
-"""The demo's app: a small HTTP server, a process of its own, that says which host and version answered."""
+"""The app on the lab's hosts: a small HTTP server, in its own process, whose answers name the host and the version."""
 
 import argparse
 import asyncio
@@ -15,18 +15,18 @@ from zdd_lab.http1.connection import Framing, Headers, surface
 from zdd_lab.http1.incoming_request import Incoming
 from zdd_lab.http1.server import ServerConnection
 
-# s: longer than the balancer's 60, so that it is the balancer who closes an idle connection
+# s: longer than the load balancer's 60, so that the load balancer closes idle connections and never the app
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html
 _KEEP_ALIVE = 75.0
 _STREAM_STEP = 0.5  # s between two chunks of /stream
-_MAX_SMALL_BODY = 4096  # bytes, of a control request
+_MAX_SMALL_BODY = 4096  # bytes of a body that are kept; a control request is shorter
 
 Query = dict[str, list[str]]
 Route = Callable[[Incoming, Query], Coroutine[Any, Any, None]]
 
 
 class App:
-    """Answers the demo's requests."""
+    """Answers requests for one host and version."""
 
     def __init__(self, name: str, version: str, slow_share: float, slow_max: float) -> None:
         self._identity: Headers = [(b"X-Host", name.encode()), (b"X-Version", version.encode())]
@@ -64,7 +64,7 @@ class App:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(surface)
-        incoming.on_gone = task.cancel  # type: ignore[assignment]  # its answer to the cancel is of no use
+        incoming.on_gone = task.cancel  # type: ignore[assignment]  # what `cancel` returns does not matter
 
     async def _follow(self, route: Route, incoming: Incoming, query: Query) -> None:
         try:
@@ -121,7 +121,7 @@ def _seconds(query: Query, name: str = "seconds", default: float = 1.0) -> float
 
 
 async def read_body(incoming: Incoming) -> tuple[bytes, int]:
-    """Wait for the whole body; return its beginning (4096 bytes at least) and its length."""
+    """Wait for the whole body. Return its first 4096 bytes (or more) and its length."""
     ended = asyncio.get_running_loop().create_future()
     beginning, length = bytearray(), 0
 
@@ -139,7 +139,7 @@ async def read_body(incoming: Incoming) -> tuple[bytes, int]:
 
 
 async def serve(app: App, host: str, port: int, start_seconds: float, keep_alive: float) -> None:
-    """Boot for `start_seconds`, serve until SIGTERM or SIGINT, then break off at once like a plain app."""
+    """Start up for `start_seconds`, serve until SIGTERM or SIGINT, then reset every connection, as many apps do."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,12 +163,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m zdd_lab.hosts.app", description=__doc__)
     parser.add_argument("--host", required=True, help="the address to listen on")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--name", required=True, help="what X-Host says")
-    parser.add_argument("--version", required=True, help="what X-Version says")
+    parser.add_argument("--name", required=True, help="the value of X-Host")
+    parser.add_argument("--version", required=True, help="the value of X-Version")
     parser.add_argument("--slow-share", type=float, default=0.0, help="share of slow requests, 0 to 1")
-    parser.add_argument("--slow-max", type=float, default=2.0, help="s, the slowest request")
+    parser.add_argument("--slow-max", type=float, default=2.0, help="s that the slowest request takes")
     parser.add_argument("--start-seconds", type=float, default=0.0, help="s, from start to listening")
-    parser.add_argument("--keep-alive", type=float, default=_KEEP_ALIVE, help="s, of an idle connection")
+    parser.add_argument("--keep-alive", type=float, default=_KEEP_ALIVE, help="s that an idle connection is kept")
     options = parser.parse_args()
     app = App(options.name, options.version, options.slow_share, options.slow_max)
     uvloop.run(serve(app, options.host, options.port, options.start_seconds, options.keep_alive))

@@ -19,9 +19,9 @@ from zdd_lab.processes import children
 from zdd_lab.processes.serving import listens, serve
 
 IMDS_PORT = 1338
-# The product's defaults in seconds, and the agent's settings that they are scaled in with the profile.
+# Agent settings that scale with the profile: their defaults in s, and the file that they are written to.
 _SETTINGS_SECONDS = (10.0, 5.0, 1.0, 5.0, 30.0, 300.0)
-_SETTINGS = """# The lab's profile, not the product's defaults.
+_SETTINGS = """# Scaled with the lab's profile: these are not the agent's defaults.
 [poll]
 interval_seconds = {0:g}
 jitter_seconds = {1:g}
@@ -33,14 +33,11 @@ quiet_seconds = {3:g}
 application = {4:g}
 network = {5:g}
 """
-_START_TIMEOUT = 20.0  # s for a child to listen: well under 1 s, but machines are shared
+_START_TIMEOUT = 20.0  # s for a child to listen; it takes less than 1 s unless the machine is busy
 
 
 class Host:
-    """An instance on an address of its own.
-
-    `restart_app` is the plain restart of a deploy tool: the old process is told to stop, the new one started.
-    """
+    """An instance with its own address. `restart_app` is a deploy tool's plain restart: stop, then start."""
 
     def __init__(self, identity: Identity, folder: Path, endpoint_url: str, faults: FaultTable, app_port: int) -> None:
         self.identity = identity
@@ -57,11 +54,11 @@ class Host:
         self._agent: Popen[bytes] | None = None
 
     async def open(self, scale: float) -> None:
-        """Make the folder with the agent's settings, and serve instance metadata."""
+        """Create the folder with the agent's settings, and serve instance metadata."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "state").mkdir(mode=0o700, exist_ok=True)
         config = self.folder / "config.toml"
-        if not config.exists():  # a person may have edited it
+        if not config.exists():  # keep what a person has edited
             config.write_text(_SETTINGS.format(*(one * scale for one in _SETTINGS_SECONDS)), "utf-8")
         self._imds_server = await serve(self.imds.application(), self.identity.address, IMDS_PORT)
 
@@ -72,7 +69,7 @@ class Host:
             await self._imds_server.cleanup()
 
     def settings(self) -> dict[str, str]:
-        """What the SDK and the agent need on this host: nothing of AWS but where the lab's endpoints are."""
+        """Environment variables for the SDK and the agent on this host. They hold no key, only the lab's endpoints."""
         return {
             "AWS_ENDPOINT_URL": self._endpoint_url,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": self.imds_url,
@@ -123,7 +120,7 @@ class Host:
         await self.start_agent()
 
     async def signal_agent(self, number: signal.Signals) -> None:
-        """Send the agent a signal; after SIGKILL, wait until it is gone."""
+        """Send the agent a signal. After SIGKILL, wait until the process is gone."""
         if self._agent is None or self._agent.poll() is not None:
             return
         self._agent.send_signal(number)
@@ -132,7 +129,7 @@ class Host:
 
     @property
     def agent_pid(self) -> int | None:
-        """The agent's process, or None when none runs."""
+        """The agent's process, or None when it does not run."""
         return self._agent.pid if self._agent is not None and self._agent.poll() is None else None
 
     @property
@@ -140,7 +137,7 @@ class Host:
         return self._app.pid if self._app is not None and self._app.poll() is None else None
 
     def state(self) -> dict[str, Any]:
-        """What the control API says of this host."""
+        """This host in the control API's GET /state."""
         identity = self.identity
         return {
             "name": self.name,

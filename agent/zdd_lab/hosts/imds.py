@@ -1,4 +1,4 @@
-"""One host's instance metadata service: IMDSv2 only, and strict.
+"""One host's instance metadata service (IMDS): version 2 only, as strict as the real one.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
 """
@@ -19,12 +19,12 @@ _ROOTS = ("/latest/meta-data", "/latest/dynamic")
 
 @dataclass(slots=True)
 class Imds:
-    """Answers for one instance. `paths` are leaves under /latest/, without a leading slash.
+    """Answers metadata requests for one instance.
 
     Args:
         host: the host's name, for the fault table.
-        clock: wall time in s; tokens end and announcements begin by it.
-        render: the leaves of this moment; asked on each request, because roles' keys and tags change.
+        clock: wall time in s, for the life of tokens and the start of announcements.
+        render: every path under /latest/ with its text, asked anew for each request: keys and tags change.
     """
 
     host: str
@@ -35,11 +35,11 @@ class Imds:
     throttled: int = 0  # this many of the next requests get 503
     v1_requests: int = 0  # GETs without a token, all refused
     requests: int = 0
-    _tokens: dict[str, float] = field(default_factory=dict)  # until when, s
+    _tokens: dict[str, float] = field(default_factory=dict)  # token -> its end, s
     _announced: dict[str, tuple[float, str]] = field(default_factory=dict)  # path -> from when (s), text
 
     def announce(self, path: str, text: str | None, after: float = 0.0) -> None:
-        """From `after` s on, answer `text` under /latest/meta-data/`path`; None takes it back at once."""
+        """Answer `text` under /latest/meta-data/`path`, from `after` s on. None takes it back at once."""
         path = f"meta-data/{path.strip('/')}"
         if text is None:
             self._announced.pop(path, None)
@@ -100,7 +100,7 @@ class Imds:
         return web.Response(text=text, headers={_TTL_HEADER: str(int(left))})
 
     def _look_up(self, path: str) -> str | None:
-        """A leaf's text, a folder's listing, or None."""
+        """The text of a path, or the list of what is below it, or None."""
         if not path.startswith(_ROOTS):
             return None
         now = self.clock()

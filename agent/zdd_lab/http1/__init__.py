@@ -1,1 +1,1 @@
-"""HTTP/1.1 on asyncio."""
+"""HTTP/1.1 on asyncio, for the load balancer, the app and the load."""

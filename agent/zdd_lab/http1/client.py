@@ -1,4 +1,4 @@
-"""The client's side of HTTP/1.1: one request at a time on a connection that may be kept."""
+"""The client side of HTTP/1.1: a connection that carries one request at a time and may be kept."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from zdd_lab.http1.connection import Connection, Framing, Headers, ResponseHead,
 
 
 class ResponseSink(Protocol):
-    """Takes one response as it comes: interim heads, the head, parts, and one of ended and failed."""
+    """Takes one response as it comes: interim heads, its head, parts of its body; at the end `ended` or `failed`."""
 
     def response_started(self, head: ResponseHead) -> None: ...
     def response_body(self, part: bytes) -> None: ...
@@ -19,11 +19,11 @@ class ResponseSink(Protocol):
 
 
 class ClientConnection(Connection):
-    """A connection to a server. `on_lost` is called when it ends for whatever reason."""
+    """A connection to a server. `on_lost` is called when it ends, for any reason."""
 
     def __init__(self, on_lost: Callable[["ClientConnection"], None]) -> None:
         super().__init__()
-        self.reusable = True  # until the server says or does otherwise
+        self.reusable = True  # until the server closes it or says that it will
         self.idle_since = 0.0  # loop time
         self._on_lost = on_lost
         self._sink: ResponseSink | None = None
@@ -39,20 +39,20 @@ class ClientConnection(Connection):
         self._in_head = True
 
     def request(self, method: bytes, encoded_head: bytes, sink: ResponseSink) -> None:
-        """Send a request's head; its body, framed, goes through `write`."""
+        """Send the head of a request. Its body, already framed, goes through `write`."""
         self._method = method
         self._sink = sink
         self._reset_response()
         self.write(encoded_head)
 
     def abandon(self) -> None:
-        """Break the connection; its sink hears no more of it."""
+        """Reset the connection. Its sink is not called any more."""
         self._sink = None
         self.reusable = False
         self.reset()
 
     def data_received(self, data: bytes) -> None:
-        if self._sink is None:  # nobody asked: not to be trusted with a request
+        if self._sink is None:  # a server that speaks without a request cannot be trusted with one
             self.reusable = False
             self.close()
             return
@@ -100,7 +100,7 @@ class ClientConnection(Connection):
             self.reusable = self.reusable and self._parser.should_keep_alive()
         self._sink.response_started(head)
         if self._method == b"HEAD" and not self._interim:
-            # The parser waits for a body that a HEAD does not bring: end it here, and take a fresh one.
+            # The parser waits for a body, which an answer to HEAD lacks: end here, with a new parser.
             self._parser = httptools.HttpResponseParser(self)
             self._end()
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on asyncio Protocols: message heads, the framing of bodies, a connection with flow control."""
+"""What both sides of HTTP/1.1 need: heads of messages, framing of bodies, a connection with flow control."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from typing import cast
 Headers = list[tuple[bytes, bytes]]
 
 LAST_CHUNK = b"0\r\n\r\n"
-# RFC 9110 section 7.6.1: these speak to the next hop only. Transfer-Encoding is set anew by whoever frames.
+# RFC 9110 section 7.6.1: for the next hop only. Whoever frames a body sets Transfer-Encoding.
 _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
@@ -19,7 +19,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, 0 s: close() sends RST
 
 
 class Framing(Enum):
-    """How a body's end is known (RFC 9112 section 6.3)."""
+    """How the end of a body is known (RFC 9112 section 6.3)."""
 
     NONE = auto()
     LENGTH = auto()
@@ -45,7 +45,7 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """A response up to its body; `framing` depends on the request's method too."""
+    """A response up to its body. Its `framing` also depends on the method of the request."""
 
     status: int
     reason: bytes
@@ -54,7 +54,7 @@ class ResponseHead:
 
 
 def response_framing(method: bytes, status: int, headers: Headers) -> Framing:
-    """Return how the body of a response to `method` is framed."""
+    """How the body of a response to `method` is framed."""
     if method == b"HEAD" or status in (204, 304) or status < 200:
         return Framing.NONE
     return _stated_framing(headers) or Framing.UNTIL_CLOSE
@@ -108,13 +108,13 @@ def as_chunk(part: bytes) -> bytes:
 
 
 def surface(task: asyncio.Task[None]) -> None:
-    """Let the loop report what a task nobody awaits has died of (for `add_done_callback`)."""
+    """For `add_done_callback` of a task that nobody awaits: let the event loop report its exception."""
     if not task.cancelled():
         task.result()
 
 
 class Watchdog:
-    """Calls `expired` whenever `span` seconds pass without a touch. A touch sets no timer, so it is cheap."""
+    """Calls `expired` whenever `span` seconds pass without a touch. A touch is cheap: it sets no timer."""
 
     __slots__ = ("_expired", "_loop", "_span", "_stopped", "_timer", "_touched")
 
@@ -127,11 +127,11 @@ class Watchdog:
         self._timer = self._loop.call_later(span, self._look)
 
     def touch(self) -> None:
-        """Start the span anew."""
+        """Start the span again."""
         self._touched = self._loop.time()
 
     def stop(self) -> None:
-        """Never expire from now on."""
+        """Never expire again."""
         self._stopped = True
         self._timer.cancel()
 
@@ -146,15 +146,15 @@ class Watchdog:
 
 
 class Hold(Enum):
-    """Why a connection is not being read for now."""
+    """Why a connection is not read at the moment."""
 
     QUEUE = auto()  # a pipelined request waits for the one before it
-    BODY = auto()  # nobody consumes the body yet
-    PEER = auto()  # the other side of the proxy cannot be written fast enough
+    BODY = auto()  # nobody takes the body yet
+    PEER = auto()  # the other side of the proxy takes bytes too slowly
 
 
 class Connection(asyncio.Protocol):
-    """One TCP connection that can be held from reading, and says when writing to it stalls."""
+    """A TCP connection whose reading can be paused, and which tells when its peer takes bytes too slowly."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
         self._holds: set[Hold] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass of it
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.transport = None
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
             self.on_congestion(congested)
 
     def couple(self, other: "Connection") -> None:
-        """Read from `other` only while this connection takes what is written to it."""
+        """Pause reading from `other` while this connection cannot pass bytes on."""
 
         def follow(congested: bool) -> None:
             if congested:
@@ -200,13 +200,13 @@ class Connection(asyncio.Protocol):
         other.release(Hold.PEER)
 
     def hold(self, why: Hold) -> None:
-        """Stop reading until every hold is released."""
+        """Pause reading, until every hold is released."""
         if not self._holds and self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
         self._holds.add(why)
 
     def release(self, why: Hold) -> None:
-        """Take back one reason not to read."""
+        """Release one hold."""
         if why not in self._holds:
             return
         self._holds.discard(why)
@@ -214,17 +214,17 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def write(self, part: bytes) -> None:
-        """Write, unless the connection is gone."""
+        """Write, unless the connection is closed."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(part)
 
     def close(self) -> None:
-        """Close once everything written has been sent."""
+        """Close, after everything written has been sent."""
         if self.transport is not None:
             self.transport.close()
 
     def reset(self) -> None:
-        """Close at once with RST, so that the peer cannot take it for a regular end."""
+        """Close at once with RST: the peer must not mistake it for a regular end."""
         if self.transport is None:
             return
         raw = self.transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""One request as a server sees it, and the means to answer it."""
+"""A request that a server has received, and how it is answered."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -27,23 +27,23 @@ _REASONS = {
 
 
 class RequestConnection(Connection):
-    """A connection that requests come in on, as one of them sees it."""
+    """The connection of a request, as far as the request needs it."""
 
     peer = ""  # the client's address
-    closing = False  # announce the end with the next answer
+    closing = False  # close after the next answer, and say so in it
 
     @abstractmethod
     def settle(self) -> None:
-        """Take up the next request if the current one is done."""
+        """Turn to the next request if the current one is done."""
 
 
 class Incoming:
-    """One request on a server's connection, and the means to answer it."""
+    """A request, and how it is answered."""
 
     def __init__(self, connection: RequestConnection, head: RequestHead) -> None:
         self.connection = connection
         self.head = head
-        self.on_gone: Callable[[], None] | None = None  # the client left before the answer was complete
+        self.on_gone: Callable[[], None] | None = None  # called when the client leaves before its answer is complete
         self.body_ended = False
         self.answered = False
         self.started = False
@@ -55,7 +55,7 @@ class Incoming:
 
     @property
     def finished(self) -> bool:
-        """Whether the next request may be taken up."""
+        """Whether the server may turn to the next request."""
         return self.answered and self.body_ended
 
     @property
@@ -64,7 +64,7 @@ class Incoming:
         return self._close_after
 
     def stream_body(self, sink: Callable[[bytes], None]) -> None:
-        """Hand the body to `sink` part by part as it comes, then b"" once for its end."""
+        """Pass the body to `sink` in parts as they come, then b"" once for its end."""
         self._sink = sink
         early, self._early = self._early, []
         for part in early:
@@ -72,11 +72,11 @@ class Incoming:
         self.connection.release(Hold.BODY)
 
     def discard_body(self) -> None:
-        """Read the rest of the body and forget it."""
+        """Read the rest of the body and drop it."""
         self.stream_body(lambda _: None)
 
     def body_part(self, part: bytes) -> None:
-        """Take a part from the connection; b"" is the end."""
+        """Take a part of the body from the connection. b"" is the end."""
         if not part:
             self.body_ended = True
         if self._sink is not None:
@@ -92,17 +92,17 @@ class Incoming:
         self.connection.write(encode_response(status, reason, headers))
 
     def start(self, status: int, reason: bytes, headers: Headers, framing: Framing) -> None:
-        """Send the head of the answer; the body goes through `send` and `finish`.
+        """Send the head of the answer. The body goes through `send` and `finish`.
 
-        `headers` are end-to-end ones, with Content-Length where `framing` is LENGTH. Other bodies are
-        chunked, or for an HTTP/1.0 client end with the connection.
+        `headers` are end-to-end ones, with Content-Length if `framing` is LENGTH. Other bodies are chunked; for an
+        HTTP/1.0 client they end with the connection.
         """
         self.started = True
         old = self.head.version == "1.0"
         expects_continue = header(self.head.headers, b"expect") is not None and not self._continued
         self._close_after = not self.head.keep_alive or self.connection.closing
         if not self.body_ended and expects_continue:
-            self._close_after = True  # the client may rightly never send the body
+            self._close_after = True  # the client need not send the body any more
         if framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
             self._chunked = not old
             self._close_after = self._close_after or old

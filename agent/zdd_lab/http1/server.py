@@ -1,4 +1,4 @@
-"""The server's side of HTTP/1.1: requests come in, pipelined or not, and are answered one after the other."""
+"""The server side of HTTP/1.1: requests, pipelined or not, are answered one after the other."""
 
 import asyncio
 from collections import deque
@@ -9,11 +9,11 @@ import httptools
 from zdd_lab.http1.connection import Headers, Hold, RequestHead, Watchdog, encode_response
 from zdd_lab.http1.incoming_request import Incoming, RequestConnection
 
-_MAX_HEAD = 64 * 1024  # bytes: ALB takes 16 KiB a header line and 64 KiB in all
+_MAX_HEAD = 64 * 1024  # bytes: ALB takes 64 KiB in all, 16 KiB in one line
 
 
 class ServerConnection(RequestConnection):
-    """A client's connection: parses requests and gives them to `on_request`, one after the other."""
+    """A client's connection: parses requests and passes them to `on_request`, one after the other."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class ServerConnection(RequestConnection):
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: Headers = []
-        self._head_bytes: int | None = None  # of the head being received, but for its first read
+        self._head_bytes: int | None = None  # of the head that is being received, without its first read
         self._receiving: Incoming | None = None
         self._current: Incoming | None = None
         self._queue: deque[Incoming] = deque()
@@ -112,7 +112,7 @@ class ServerConnection(RequestConnection):
         self._advance()
 
     def _advance(self) -> None:
-        if self._advancing:  # an answer given at once comes back here: the loop below goes on
+        if self._advancing:  # a request that is answered at once comes back here; the loop below goes on
             return
         self._advancing = True
         while True:

@@ -1,1 +1,1 @@
-"""The clockless truth of the lab: what AWS knows, without I/O."""
+"""What AWS knows and how it behaves, as values and rules without I/O and without a clock."""

@@ -1,6 +1,6 @@
-"""An error as AWS answers it, before it is written in the words of one protocol."""
+"""An error of AWS, independent of the protocol that carries it."""
 
-_STATUS = {  # what is not here is 400, as the API models say
+_STATUS = {  # all others are 400, as the API models say
     "AccessDenied": 403,
     "ExpiredToken": 403,
     "HealthUnavailable": 500,
@@ -19,5 +19,5 @@ class AwsError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status that goes with the code."""
+        """The HTTP status of the code."""
         return _STATUS.get(self.code, 400)

@@ -14,13 +14,13 @@ class TokenBucket:
     burst: float  # calls
     rate: float  # calls/s
     _level: float = field(init=False)
-    _at: float | None = None  # s: the moment of `_level`
+    _at: float | None = None  # s: when `_level` was computed
 
     def __post_init__(self) -> None:
         self._level = self.burst
 
     def take(self, now: float) -> bool:
-        """Spend one call; False when there is none left."""
+        """Spend one call. False when there is none left."""
         if self._at is not None:
             self._level = min(self.burst, self._level + (now - self._at) * self.rate)
         self._at = now
@@ -32,13 +32,13 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class Budgets:
-    """The budgets of elasticloadbalancing, by Region; nothing else is limited."""
+    """The budgets of elasticloadbalancing, for each Region. No other service is limited."""
 
     profile: Profile
     _buckets: dict[tuple[str, str], TokenBucket] = field(default_factory=dict)
 
     def allow(self, region: str, action: str, now: float) -> bool:
-        """Spend one call of the budget that the action falls under."""
+        """Spend one call of the budget that the action belongs to. False when there is none left."""
         profile = self.profile
         if action in _CHANGES:
             fresh = TokenBucket(profile.change_burst, profile.change_rate)

@@ -1,8 +1,7 @@
 """The load balancers' model: registration, target health and lags, as AWS shows them. No I/O, no clock.
 
-A target is (group, Id, Port). The model decides when each node learns of a change and tells it by a
-`Command`; the node says what it thinks of the target by `health_reported`; `describe` draws the API's
-picture from both.
+A target is (group, Id, Port). The model decides when each node learns of a change: a `Command` says so to the node.
+The node reports what it thinks of a target to `health_reported`. From both follows what the API says: `describe`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,19 +25,19 @@ from zdd_lab.model.topology import ZONES_EVERYWHERE, Group, NodePlace, Topology
 
 @dataclass(slots=True)
 class Elb:
-    """Every target of the account. `now` is any clock in seconds that never goes back."""
+    """Every target of the account. `now` is in seconds, of any clock that never goes back."""
 
     profile: Profile
     rng: Random
     nodes: Mapping[str, NodePlace]
     topology: Topology = field(default_factory=Topology)
-    down: frozenset[str] = frozenset()  # nodes in a zone that is down: nobody asks them
-    reserved: frozenset[str] = frozenset()  # addresses of load balancers, unusable as targets
+    down: frozenset[str] = frozenset()  # nodes in a zone that is down: what they think does not count
+    reserved: frozenset[str] = frozenset()  # addresses of the load balancers, which cannot be targets
     _targets: dict[TargetKey, Registered] = field(default_factory=dict)
     _schedule: Schedule = field(default_factory=Schedule)
 
     def configure(self, topology: Topology, now: float) -> None:
-        """Take over what exists now: new groups, listeners, instance states."""
+        """Adopt a new topology: groups, listeners, states of instances."""
         self.expire(now)
         before, self.topology = self.topology, topology
         for key, target in list(self._targets.items()):
@@ -51,7 +50,7 @@ class Elb:
             self._reconcile(target, now, relearn=changed)
 
     def register(self, group_arn: str, specs: Sequence[TargetSpec], now: float) -> None:
-        """Register targets; one that is registered already stays as it is, a draining one comes back.
+        """Register targets. One that is registered stays as it is. One that drains comes back.
 
         Raises:
             AwsError: TargetGroupNotFound; InvalidTarget, and then none of them is registered.
@@ -66,14 +65,14 @@ class Elb:
                 continue
             if target is None:
                 target = self._targets[key] = Registered(key, zone=self._zone(group, spec), named_zone=spec.zone)
-            for view in target.views.values():  # it was draining, and some nodes have not let it go yet
+            for view in target.views.values():  # it drains, and some nodes do not know that yet
                 view.learning = True
             target.drain_ends = None
             target.ready_at = now + self._draw(self.profile.registration_lag(self._kind(key)))
             self._reconcile(target, now, relearn=True)
 
     def deregister(self, group_arn: str, specs: Sequence[TargetSpec], now: float) -> None:
-        """Deregister targets. One that is not registered under this very port is passed over [seen].
+        """Deregister targets. One that is not registered on exactly this port is passed over [seen].
 
         Raises:
             AwsError: TargetGroupNotFound.
@@ -84,14 +83,14 @@ class Elb:
             target = self._targets.get(self._key(group, spec))
             if target is None or target.draining:
                 continue
-            if not self._wanted(target):  # no load balancer ever had it: nothing drains
+            if not self._wanted(target):  # no load balancer routes to it, so nothing drains
                 self._forget(target, now)
                 continue
             target.drain_ends = now + group.deregistration_delay
             self._reconcile(target, now)
 
     def describe(self, group_arn: str, specs: Sequence[TargetSpec] | None, now: float) -> list[TargetHealth]:
-        """The API's picture: of every target of the group, draining ones too, or of those asked for.
+        """Health of every target of the group, draining ones included, or only of `specs`.
 
         Raises:
             AwsError: TargetGroupNotFound; InvalidTarget for one that is gone, when the profile says so.
@@ -114,7 +113,7 @@ class Elb:
         return found
 
     def due(self, now: float) -> list[Command]:
-        """What nodes learn by now, in the order in which they do. Each is given once."""
+        """What nodes learn until now, in order. Each command is returned once."""
         self.expire(now)
         commands = self._schedule.take(now)
         for command in commands:
@@ -132,7 +131,7 @@ class Elb:
         return self._schedule.next_at()
 
     def health_reported(self, node: str, key: TargetKey, health: NodeHealth, now: float) -> None:
-        """A node's own view of a target changed."""
+        """A node tells that it thinks differently of a target."""
         target = self._targets.get(key)
         view = target.views.get(node) if target else None
         if target is None or view is None:
@@ -144,7 +143,7 @@ class Elb:
         view.health = health
 
     def backend(self, key: TargetKey) -> Backend | None:
-        """What a node needs to reach and check a target; None when it cannot be reached any more."""
+        """What a node needs to reach and check a target. None when it cannot be reached any more."""
         group = self.topology.groups.get(key.group)
         address = self.topology.address_of(key.group, key.id) if group else None
         if group is None or address is None:
@@ -154,7 +153,7 @@ class Elb:
         return Backend(key, address, check, group.slow_start * scale)
 
     def expire(self, now: float) -> None:
-        """Drop what has drained for the whole delay. Its nodes may still lag behind: their commands stay."""
+        """Drop targets whose deregistration delay is over. Nodes that do not know yet still get their commands."""
         for key, target in list(self._targets.items()):
             if target.drain_ends is not None and target.drain_ends <= now:
                 del self._targets[key]
@@ -211,7 +210,7 @@ class Elb:
         return self.topology.nodes_for(target.key.group, target.zone, self.nodes)
 
     def _reconcile(self, target: Registered, now: float, *, relearn: bool = False) -> None:
-        """Make every node learn, each after its own lag, what should be so."""
+        """Schedule what each node must learn about a target, each after its own lag."""
         instance = self.topology.instances.get(target.key.id)
         dead = instance is not None and instance.state in ("stopped", "terminated")
         wanted = frozenset() if target.draining or dead else self._wanted(target)
@@ -236,10 +235,10 @@ class Elb:
             return
         view.leaving = True
         kind = self._kind(target.key)
-        let_go = now + self._draw(self.profile.deregistration_lag(kind))
-        self._put(let_go, node, "deregister", target.key)
+        learns_at = now + self._draw(self.profile.deregistration_lag(kind))
+        self._put(learns_at, node, "deregister", target.key)
         if kind == "application" or self.topology.groups[target.key.group].cuts_connections:
-            self._put(max(let_go, target.drain_ends or let_go), node, "cut", target.key)
+            self._put(max(learns_at, target.drain_ends or learns_at), node, "cut", target.key)
 
     def _forget(self, target: Registered, now: float) -> None:
         del self._targets[target.key]

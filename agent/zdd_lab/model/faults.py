@@ -1,4 +1,4 @@
-"""Faults on request: a table of what shall go wrong, for whom and how often."""
+"""Faults on request: what goes wrong, for whom and how often."""
 
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -14,7 +14,7 @@ class FaultKind(StrEnum):
     EXPIRED_TOKEN = "expired_token"  # noqa: S105  # AWS's word for it, no secret
     SERVICE_UNAVAILABLE = "service_unavailable"  # 503
     INTERNAL_FAILURE = "internal_failure"  # 500
-    ERROR = "error"  # any other refusal, by its `code`: HealthUnavailable, TooManyTargets...
+    ERROR = "error"  # a refusal with `code`: HealthUnavailable, TooManyTargets…
     TIMEOUT_BEFORE_EFFECT = "timeout_before_effect"  # nothing changes, no answer comes
     TIMEOUT_AFTER_EFFECT = "timeout_after_effect"  # the change is made, no answer comes
     IMDS_DOWN = "imds_down"  # instance metadata resets every connection
@@ -23,16 +23,16 @@ class FaultKind(StrEnum):
 
 OF_THE_API = frozenset(FaultKind) - {FaultKind.IMDS_DOWN, FaultKind.ZONE_DOWN}
 _DEFAULT_SECONDS = {FaultKind.LATENCY: 1.0}
-_HANG = 600.0  # s that a fault without an answer holds the connection, longer than any client waits
+_HANG = 600.0  # s that a call without an answer stays open: longer than any client waits
 
 
 class BadFaultError(ValueError):
-    """A fault that cannot be asked for; the text says what is accepted."""
+    """A fault that does not exist. The text says which do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. A filter that is None fits everything."""
+    """One thing that goes wrong. A filter that is None matches every call."""
 
     kind: FaultKind
     action: str | None = None  # an API action, such as DeregisterTargets
@@ -40,7 +40,7 @@ class Fault:
     zone: str | None = None  # a or b, for zone_down
     count: int | None = None  # how many times; None: until cleared
     code: str | None = None  # AWS's error code, for error
-    seconds: float | None = None  # how late (latency), how long it hangs (time-outs)
+    seconds: float | None = None  # latency: how late the answer is; timeouts: how long the call hangs
     id: int = 0
 
     @property
@@ -89,7 +89,7 @@ class Fault:
 
 @dataclass(slots=True)
 class FaultTable:
-    """The faults in force. The oldest that fits is taken first."""
+    """The faults that are active. The oldest that matches strikes first."""
 
     _faults: list[Fault] = field(default_factory=list)
     _last_id: int = 0
@@ -101,14 +101,14 @@ class FaultTable:
         return fault
 
     def clear(self, fault_id: int | None = None) -> None:
-        """Drop one fault, or all of them."""
+        """End one fault, or all."""
         self._faults = [one for one in self._faults if fault_id is not None and one.id != fault_id]
 
     def all(self) -> tuple[Fault, ...]:
         return tuple(self._faults)
 
     def take(self, *kinds: FaultKind, action: str | None = None, client: str | None = None) -> Fault | None:
-        """The fault that strikes this call, counted down; None when the call is spared."""
+        """The fault that strikes this call, if any. Its count goes down by one."""
         for place, fault in enumerate(self._faults):
             if fault.kind not in kinds or fault.action not in (None, action) or fault.client not in (None, client):
                 continue

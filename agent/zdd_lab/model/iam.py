@@ -1,4 +1,4 @@
-"""IAM's verdict on a call: the statements of one policy, as far as the lab knows the operators in it. No I/O.
+"""Decides as IAM does whether a policy allows a call. It knows some condition operators and refuses others. No I/O.
 
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -17,11 +17,11 @@ _OPERATORS = frozenset({"StringEquals", "StringNotEquals", "StringLike", "Bool",
 
 
 class BadPolicyError(ValueError):
-    """A policy that the lab cannot evaluate; better none than a wrong verdict."""
+    """A policy that the lab cannot evaluate: it does not guess a verdict."""
 
 
 class Verdict(StrEnum):
-    """What becomes of a call; a refusal in the words of AWS's message."""
+    """Whether a call is allowed. The values are the ends of AWS's error message."""
 
     ALLOWED = ""
     NOT_ALLOWED = "because no identity-based policy allows the {action} action"
@@ -77,7 +77,7 @@ class Policy:
         """Read a policy document.
 
         Raises:
-            BadPolicyError: no policy, or one with something that is not evaluated here.
+            BadPolicyError: the text is no policy, or holds something that is not evaluated here.
         """
         try:
             document = json.loads(text)
@@ -86,7 +86,7 @@ class Policy:
             raise BadPolicyError(f"cannot evaluate this policy: {error}") from error
 
     def verdict(self, action: str, resource: str, context: Mapping[str, str]) -> Verdict:
-        """What becomes of a call.
+        """Decide about a call.
 
         Args:
             action: such as `ec2:DescribeInstances`.
@@ -117,12 +117,12 @@ def _test(name: str, key: str, values: Any) -> _Test:
 
 
 def _several(value: Any) -> tuple[Any, ...]:
-    """A list, or its only entry, as IAM lets one write."""
+    """A list as a tuple. IAM also accepts the only entry instead of a list."""
     return tuple(value) if isinstance(value, list) else (value,)
 
 
 def _filled(value: str, context: Mapping[str, str]) -> str | None:
-    """The value with its variables; None when the request lacks one: that equals nothing."""
+    """The value with its variables filled in. None, which matches nothing, when the request lacks one of them."""
     names: Iterable[str] = _VARIABLE.findall(value)
     if any(name.lower() not in context for name in names):
         return None
@@ -130,5 +130,5 @@ def _filled(value: str, context: Mapping[str, str]) -> str | None:
 
 
 def _pattern(text: str) -> str:
-    """IAM's wildcards are * and ?; a bracket is no wildcard there."""
+    """A pattern for fnmatch: IAM's wildcards are * and ?, but not brackets."""
     return text.replace("[", "[[]")

@@ -1,4 +1,7 @@
-"""Every time constant of the lab, with unit and source; `ALB` is true length, `FAST` is a tenth of it."""
+"""Every time constant of the lab, with unit and source. `ALB` is as long as on AWS, `FAST` a tenth of it.
+
+Sources: [doc] is AWS's documentation, [seen] is measured or reported by others on AWS, [open] is not known.
+"""
 
 from dataclasses import dataclass, fields, replace
 
@@ -6,7 +9,7 @@ from zdd_lab.model.target import NodeSettings
 
 Range = tuple[float, float]
 
-# Not seconds, so scaling leaves them alone: thresholds and bursts count checks and calls.
+# They count checks and calls, so they do not scale with time.
 _COUNTS = frozenset({"healthy_threshold", "unhealthy_threshold", "describe_burst", "change_burst"})
 _RATES = frozenset({"describe_rate", "change_rate"})
 
@@ -15,51 +18,52 @@ _RATES = frozenset({"describe_rate", "change_rate"})
 class Profile:
     """How long things take, and what the lab does where AWS does not say.
 
-    Ranges are (shortest, longest); each node and each registration draws its own from them.
-    `aws-facts.md` is the source unless a line names another one.
+    Ranges are (shortest, longest): each node and each registration draws a random value from them.
     """
 
     name: str = "alb"
 
-    # Lags of the data plane, s. New requests still arrive 17-25 s after the call on ALB [seen]; a node's own
-    # lag, without the API's, is taken as 10-20 s.
-    alb_lag: Range = (10.0, 20.0)  # per node, to learn of a registration or a deregistration
+    # Lags of the data plane, s. On an ALB new requests arrive for 17-25 s after DeregisterTargets [seen]. Part of that
+    # is the API's; a node's own lag is taken as 10-20 s.
+    alb_lag: Range = (10.0, 20.0)  # until a node learns of a registration or a deregistration
     alb_registration_lag: Range = (
         0.0,
         10.0,
-    )  # once per registration, before any node can learn: together <= 30 s
+    )  # from a registration until nodes can learn of it; with alb_lag <= 30 s
     nlb_deregistration_lag: Range = (110.0, 130.0)  # "about 120 s even at delay 0" [seen]
     nlb_learn_lag: Range = (120.0, 240.0)
-    nlb_registration_lag: Range = (0.0, 60.0)  # plus the learn lag: 120-300 s to the first check [seen]
+    nlb_registration_lag: Range = (0.0, 60.0)  # with nlb_learn_lag: 120-300 s to the first check [seen]
 
-    # The lab's own target group. A group's deregistration delay is kept to the second on every profile,
-    # because clients plan by it; so a fast lab creates its group with a short one.
+    # The lab's own target group. The deregistration delay is never scaled, because clients plan with it: a fast lab
+    # creates its group with a short one.
     deregistration_delay: float = 300.0  # s, AWS default [doc]
     check_interval: float = 10.0  # s
     check_timeout: float = 5.0  # s, AWS default for HTTP [doc]
     healthy_threshold: int = 2  # checks, unhealthy -> healthy
     unhealthy_threshold: int = 2  # checks, AWS default [doc]
-    check_scale: float = 1.0  # real seconds per API second of interval, timeout and slow start (the API takes >= 5 s)
+    check_scale: float = (
+        1.0  # real s for each s that the API is told of interval, timeout, slow start (the API takes >= 5)
+    )
 
     # Connections, s.
     idle_timeout: float = 60.0  # ALB default [doc]
-    response_timeout: float = 60.0  # ALB answers 504 after its idle timeout without a byte [doc]
+    response_timeout: float = 60.0  # an ALB answers 504 after its idle timeout without a byte [doc]
 
-    # The API's budget, per account and Region, shared by all clients: burst (calls) and refill (calls/s).
+    # The API's budget for an account and Region, shared by all clients: burst in calls, rate in calls/s.
     describe_burst: float = 40.0  # all Describe* of elasticloadbalancing
     describe_rate: float = 10.0
     change_burst: float = 20.0  # RegisterTargets and DeregisterTargets together
     change_rate: float = 4.0
 
-    # [open]: nobody knows which one AWS does, so both must work for the agent.
-    closes_idle_on_deregistration: bool = True  # ALB and idle keep-alive connections to a target that it has let go
+    # [open]: the agent must work either way.
+    closes_idle_on_deregistration: bool = True  # idle connections to a target that is deregistered
     checks_while_draining: bool = False  # health checks go on while a target drains
-    reregister_draining_ip: bool = True  # ip targets: registering again while draining is accepted
-    one_check_is_enough_on_nlb: bool = False  # NLB: healthy after one check, or after interval x threshold
-    invalid_target_when_gone: bool = False  # Targets= of a deregistered one: unused/NotRegistered, or InvalidTarget
+    reregister_draining_ip: bool = True  # an ip target that drains may be registered again
+    one_check_is_enough_on_nlb: bool = False  # NLB: one passed check makes a new target healthy
+    invalid_target_when_gone: bool = False  # DescribeTargetHealth of one that is gone: InvalidTarget
 
     def scaled(self, factor: float, name: str) -> "Profile":
-        """The same profile with every time multiplied by `factor` and every rate divided by it."""
+        """This profile with every time multiplied by `factor` and every rate divided by it."""
         changed: dict[str, object] = {"name": name}
         for field in fields(self):
             value = getattr(self, field.name)

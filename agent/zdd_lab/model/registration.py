@@ -1,4 +1,4 @@
-"""One registered target: what was asked for, and what each node knows of it."""
+"""A registered target: who registered what, and what each node knows of it."""
 
 import ipaddress
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """A target as a caller names it: without a port it means the group's own port, nothing else [seen]."""
+    """A target as a caller names it. Without a port it means the one on the group's own port [seen]."""
 
     id: str
     port: int | None = None
@@ -18,7 +18,7 @@ class TargetSpec:
 
 
 def within_reach(address: str) -> bool:
-    """Whether an address may be a target: of loopback, as the lab's VPCs are, or unique-local IPv6 (RFC 4193)."""
+    """Whether an address may be a target: loopback, as in the lab's VPCs, or unique-local IPv6 (RFC 4193)."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -28,11 +28,11 @@ def within_reach(address: str) -> bool:
 
 @dataclass(slots=True)
 class NodeView:
-    """One node's part in one registration."""
+    """What one node knows of a registration."""
 
-    has_it: bool = False  # the node has learned of the target, and has not let it go
-    learning: bool = True  # this registration is on its way to the node
-    leaving: bool = False  # a deregistration is on its way to the node
+    has_it: bool = False  # the node routes to the target
+    learning: bool = True  # the registration has not reached the node yet
+    leaving: bool = False  # a deregistration has not reached the node yet
     health: NodeHealth | None = None
     unhealthy_since: float | None = None  # s, the model's clock
 
@@ -43,8 +43,8 @@ class Registered:
 
     key: TargetKey
     zone: str | None  # None: every enabled zone
-    named_zone: str | None  # as the caller said, given back by DescribeTargetHealth
-    ready_at: float = 0.0  # s: the moment from which nodes can learn of the registration
+    named_zone: str | None  # as the caller named it; DescribeTargetHealth repeats it
+    ready_at: float = 0.0  # s: when nodes can begin to learn of the registration
     drain_ends: float | None = None  # s: the end of the deregistration delay
     views: dict[str, NodeView] = field(default_factory=dict)  # by node name
 

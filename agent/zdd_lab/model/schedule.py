@@ -1,4 +1,4 @@
-"""What each node will learn, and when."""
+"""Schedules what each node learns of each target."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,7 +19,7 @@ class Command:
 
 @dataclass(slots=True)
 class Schedule:
-    """Commands with the moment at which each is due; moments are those of the model's clock."""
+    """Commands, each with the moment when it is due, in s of the model's clock."""
 
     _pending: list[tuple[float, Command]] = field(default_factory=list)
 
@@ -27,11 +27,11 @@ class Schedule:
         self._pending.append((at, command))
 
     def cancel(self, node: str, key: TargetKey) -> None:
-        """Drop whatever this node has still to learn of this target."""
+        """Drop what this node has not learned yet of this target."""
         self._pending = [one for one in self._pending if (one[1].node, one[1].key) != (node, key)]
 
     def take(self, now: float) -> list[Command]:
-        """Commands due by now, oldest first; at one moment, in the order in which they were put."""
+        """Commands due until now, oldest first. Those of one moment stay in the order in which they were put."""
         ready = sorted((one for one in self._pending if one[0] <= now), key=lambda one: one[0])
         self._pending = [one for one in self._pending if one[0] > now]
         return [command for _, command in ready]

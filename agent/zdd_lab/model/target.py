@@ -1,4 +1,4 @@
-"""The words that the load balancer's model and its nodes share."""
+"""A target, its health check and its health, as the model and the load balancers' nodes name them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ HealthState = Literal["initial", "healthy", "unhealthy"]
 
 @dataclass(frozen=True, slots=True)
 class TargetKey:
-    """What names a target: the same host on two ports is two targets."""
+    """Names a target. A host on two ports is two targets."""
 
     group: str  # ARN of the target group
     id: str
@@ -21,7 +21,7 @@ class HealthCheck:
     """A target group's health check."""
 
     protocol: CheckProtocol = "HTTP"
-    port: int | None = None  # None: the target's own (traffic-port)
+    port: int | None = None  # None: the port of the target (traffic-port)
     path: str = "/"
     interval: float = 30.0  # s
     timeout: float = 5.0  # s
@@ -33,7 +33,7 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A registered target as a node needs it: where it is and how to check it."""
+    """A registered target as a node needs it: its address and its health check."""
 
     key: TargetKey
     address: str  # a loopback address, IPv4 or IPv6
@@ -43,7 +43,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class NodeHealth:
-    """What one node thinks of one target, in the API's words."""
+    """What one node thinks of a target, as the API spells it."""
 
     state: HealthState
     reason: str | None = None
@@ -52,10 +52,10 @@ class NodeHealth:
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """How a node behaves, where AWS lets one choose or does not say."""
+    """How a node behaves where AWS has a setting or does not say."""
 
-    idle_timeout: float = 60.0  # s: idle keep-alive connections, to clients and to targets
+    idle_timeout: float = 60.0  # s that idle connections to clients and targets are kept
     response_timeout: float = 60.0  # s without a byte in either direction: 504
     closes_idle_on_deregistration: bool = True
     checks_while_draining: bool = False
-    one_check_is_enough: bool = True  # initial -> healthy after one pass, as on ALB
+    one_check_is_enough: bool = True  # one passed check makes a new target healthy, as on ALB

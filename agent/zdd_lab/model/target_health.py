@@ -1,4 +1,4 @@
-"""A target's health as the API tells it: state, reason and description, drawn from what the nodes see.
+"""A target's health as DescribeTargetHealth gives it, derived from what the nodes report.
 
 Codes: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html
 """
@@ -70,11 +70,11 @@ class TargetHealth:
 def current_health(
     target: Registered, topology: Topology, nodes: Collection[str], down: Collection[str], now: float
 ) -> State:
-    """The state of a registered target that is not draining.
+    """The health of a registered target that does not drain.
 
     Args:
-        nodes: names of the nodes that route to it.
-        down: names of nodes that nobody can ask.
+        nodes: names of those that route to it.
+        down: names of those in a zone that is down.
     """
     group = topology.groups[target.key.group]
     if not topology.balancers_of(group.arn):
@@ -111,6 +111,6 @@ def _unhealthy(view: NodeView, group: Group, kind: str, now: float) -> State:
         return ("unhealthy", reason, description)
     since = now if view.unhealthy_since is None else view.unhealthy_since
     lasts = group.unhealthy_draining_interval
-    # ResponseCodeMismatch and Timeout are ALB's and GWLB's [doc].
+    # Only ALB and GWLB give ResponseCodeMismatch and Timeout [doc].
     state = "unhealthy.draining" if now < since + lasts else "unhealthy"
     return (state, "Target.FailedHealthChecks", "Health checks failed")

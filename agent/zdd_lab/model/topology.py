@@ -1,4 +1,4 @@
-"""What exists in the lab's account, as frozen values: groups, load balancers, listeners, instances."""
+"""What exists in the lab's account: target groups, load balancers, listeners, instances. Frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ ZONES_EVERYWHERE = "all"
 
 @dataclass(frozen=True, slots=True)
 class NodePlace:
-    """Where a load balancer's node is, and what kind of load balancer it belongs to."""
+    """The zone of a node, and the kind of load balancer that it belongs to."""
 
     zone: str
     kind: str  # application or network
@@ -26,7 +26,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A target group. Attributes keep the API's names and spelling."""
+    """A target group. The attributes are spelt as in the API."""
 
     arn: str
     name: str
@@ -42,7 +42,7 @@ class Group:
 
     @property
     def cuts_connections(self) -> bool:
-        """NLB: established connections are cut at the end of the delay. Off unless asked for."""
+        """NLB: whether established connections are cut at the end of the delay. Off by default."""
         return self.attributes.get("deregistration_delay.connection_termination.enabled") == "true"
 
     @property
@@ -51,7 +51,7 @@ class Group:
 
     @property
     def unhealthy_draining_interval(self) -> float:
-        """NLB, s: how long an unhealthy target shows `unhealthy.draining`, if connections are not cut."""
+        """NLB: s that an unhealthy target shows `unhealthy.draining`, if its connections are not cut."""
         if self.attributes.get("target_health_state.unhealthy.connection_termination.enabled", "true") == "true":
             return 0.0
         return float(self.attributes.get("target_health_state.unhealthy.draining_interval_seconds", "0"))
@@ -71,7 +71,7 @@ class Listener:
     load_balancer: str
     port: int
     default_group: str | None
-    groups: frozenset[str]  # all that it forwards to, its rules' too
+    groups: frozenset[str]  # all that it forwards to, those of its rules included
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Topology:
         return tuple(self.load_balancers[arn] for arn in sorted(arns) if arn in self.load_balancers)
 
     def kind_of(self, group: str) -> str:
-        """Kind of load balancer that the group serves, or would serve, by its protocol."""
+        """The kind of load balancer before the group. Without one, the kind that its protocol fits."""
         balancers = self.balancers_of(group)
         if balancers:
             return balancers[0].kind
@@ -97,7 +97,7 @@ class Topology:
         return next((one for one in self.instances.values() if one.address == address), None)
 
     def address_of(self, group: str, target_id: str) -> str | None:
-        """Where to reach a target."""
+        """The address of a target, or None."""
         if self.groups[group].target_type == "ip":
             return target_id
         instance = self.instances.get(target_id)

@@ -1,4 +1,4 @@
-"""Child processes that die with the lab, whatever ends it. Linux only."""
+"""Child processes that die with the lab, however the lab ends. Linux only."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Runs in the child and then becomes the program, under the same pid. Setting the signal by a preexec function
-# instead would run Python between fork and exec, which may deadlock in a process that has threads.
-_LEASH = """
+# Runs in the child, then becomes the program under the same pid. A preexec function could set the signal too, but
+# it runs Python between fork and exec, which can deadlock in a process that has threads.
+_SET_DEATH_SIGNAL = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG, prctl(2)
 if os.getppid() != int(sys.argv[1]):
@@ -19,18 +19,18 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def dies_with_parent(argv: Sequence[str]) -> list[str]:
-    """The words that start this program on a leash; the first must be a path."""
-    return [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *argv]
+    """The argument list that starts a program which dies with this process. `argv[0]` must be a path."""
+    return [sys.executable, "-I", "-S", "-c", _SET_DEATH_SIGNAL, str(os.getpid()), *argv]
 
 
 class ChildStartError(RuntimeError):
-    """A child of the lab did not come up; the text says which, and where its log is."""
+    """A child process did not start. The text says which, and where its log is."""
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a program with exactly this environment; both its outputs go to the end of `log`.
+    """Start a program with exactly this environment. Its stdout and stderr are appended to `log`.
 
-    Call it from a thread that lives as long as the child shall: the kernel watches that thread.
+    Call it from a thread that outlives the child: the kernel kills the child when that thread ends.
     """
     with log.open("ab") as out:
         return subprocess.Popen(
@@ -43,7 +43,7 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.
 
 
 def stop(child: subprocess.Popen[bytes] | None, patience: float = 3.0) -> None:
-    """End a child by its pid: SIGTERM, and SIGKILL after `patience` seconds. Blocks until it is gone."""
+    """End a child: SIGTERM, then SIGKILL after `patience` s. Blocks until it is gone."""
     if child is None or child.poll() is not None:
         return
     child.send_signal(signal.SIGCONT)  # a stopped process does not see SIGTERM
@@ -56,7 +56,7 @@ def stop(child: subprocess.Popen[bytes] | None, patience: float = 3.0) -> None:
 
 
 def bare_environment() -> dict[str, str]:
-    """What a child inherits: this environment without AWS or agent settings, credential files and proxies."""
+    """This environment without settings of AWS and the agent, without credential files and proxies."""
     ours = ("AWS_", "ZDD_", "BOTO_", "MOTO_")
     kept = {
         name: value

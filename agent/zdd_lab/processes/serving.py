@@ -5,11 +5,11 @@ import contextlib
 
 from aiohttp import web
 
-_GRACE = 0.2  # s for requests under way when the lab stops; faults without an answer would hold it for minutes
+_GRACE = 0.2  # s that open requests get when the lab stops; a fault may hold one for minutes
 
 
 async def serve(app: web.Application, address: str, port: int) -> web.AppRunner:
-    """Serve on one address; `cleanup()` of what it returns stops it.
+    """Serve on one address. Call `cleanup()` of what it returns to stop.
 
     Raises:
         OSError: the address is taken.

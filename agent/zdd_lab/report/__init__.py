@@ -1,1 +1,1 @@
-"""What a person sees: the demo, its screen and its picture."""
+"""What a deploy looks like: progress on the screen, and a picture of it."""

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: steps as lines, the load as one line that redraws on a terminal."""
+"""Shows the demo's progress: a line for each step, and on a terminal one line on the load that is redrawn."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """Writes to a stream; redraws only on a terminal."""
+    """Writes progress to a stream. Only a terminal gets the redrawn line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -20,16 +20,16 @@ class Screen:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        """A step, as a line that stays."""
+        """Write a step as a line that stays."""
         self._write(f"{_CLEAR if self._live else ''}{time.monotonic() - self._began:6.1f} s  {text}\n")
 
     def clear(self) -> None:
-        """Take the live line away."""
+        """Remove the redrawn line."""
         if self._live:
             self._write(_CLEAR)
 
     async def watch(self, file: Path) -> None:
-        """Show what the load generator writes, until cancelled."""
+        """Redraw the line from what the load generator writes to `file`, until cancelled."""
         if not self._live:
             return
         total, failed, versions = 0, 0, dict[str, int]()

@@ -1,6 +1,6 @@
-"""The picture of a deploy: requests a second by host and version, failures in red, spans without the host shaded.
+"""Draws a deploy as SVG: requests a second by host and version, failures in red, the time that each host is out shaded.
 
-Drawn as plain SVG text: a lane a host, a lane of failures, one section a run. No I/O.
+One section for each run, in it a lane for each host and one for failures. No I/O.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ _VERSION_COLORS = ("#829ab1", "#0f8b8d", "#7c3aed", "#b7791f")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time without a host. Moments are seconds since the epoch."""
+    """A time during which a host is out. Moments are seconds since the epoch."""
 
     host: str
     start: float
@@ -28,7 +28,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One deploy as it went: what its load saw, and when which host was out."""
+    """One deploy: the requests of its load, and when each host was out."""
 
     title: str
     verdict: str
@@ -37,7 +37,7 @@ class Run:
 
 
 def draw(runs: Sequence[Run], subtitle: str) -> str:
-    """The whole picture as SVG."""
+    """Return the whole picture as SVG."""
     body: list[str] = []
     top = 84.0
     for run in runs:
@@ -81,7 +81,7 @@ def _section(run: Run, top: float) -> tuple[list[str], float]:
 
 
 def _rates(records: Sequence[Record], begin: float) -> dict[tuple[str, int], Counter[str]]:
-    """Answers by (host, second), counted by version."""
+    """For each (host, second): how many requests each version answered."""
     rates: dict[tuple[str, int], Counter[str]] = {}
     for record in records:
         if not record.failed:
@@ -99,7 +99,7 @@ def _bars(rates: dict[tuple[str, int], Counter[str]], host: str, highest: int, y
             tall = versions[version] / highest * (_LANE - 6)
             bottom -= tall
             bars.append(
-                f'<rect shape-rendering="crispEdges" '  # no light seams between neighbours
+                f'<rect shape-rendering="crispEdges" '  # otherwise light seams show between neighbours
                 f'x="{_LEFT + second * scale:.2f}" y="{bottom:.2f}" width="{scale + 0.3:.2f}" '
                 f'height="{tall:.2f}" fill="{_color(version)}"/>'
             )

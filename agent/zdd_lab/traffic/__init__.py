@@ -1,1 +1,1 @@
-"""A load on the balancer, and the record of each request."""
+"""Load on the load balancer, and a record of each request."""

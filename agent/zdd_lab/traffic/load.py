@@ -1,7 +1,7 @@
-"""An open-loop load: a fixed arrival rate that waits for nobody, latency counted from the intended start.
+"""Open-loop load: requests are sent at a fixed rate, whatever the answers; latency counts from the intended start.
 
-A closed loop slows down with the server and hides its worst moments ("coordinated omission"). Here a request
-is sent when it is due, on another connection if all are busy; nothing is ever sent twice.
+A closed loop slows down with the server and hides its worst moments ("coordinated omission"). Here each request
+is sent when it is due, on a new connection if all others are busy. No request is sent twice.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import uvloop
 from zdd_lab.traffic.load_request import LoadRequest, Origin
 from zdd_lab.traffic.records import Record, summarize
 
-_FLUSH_EVERY = 0.2  # s: who reads the file along sees it this late
-_BREATHE_EVERY = 16  # requests: lets answers in even while the loop catches up
+_FLUSH_EVERY = 0.2  # s: a reader of the file sees a record this late
+_BREATHE_EVERY = 16  # requests: after so many, read answers even when sending is late
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class Plan:
     """What to send, and until when."""
 
     rate: float  # requests a second, over all origins
-    min_requests: int  # at least so many, even if stdin closes earlier
+    min_requests: int  # send at least this many, even if stdin closes earlier
     until_stdin_closes: bool
-    max_duration: float  # s, whatever else was asked for
+    max_duration: float  # s: stop after this long in any case
     connections: int  # at most, per origin
 
 
 class Load:
-    """Sends the plan's requests and writes a line for each that finished."""
+    """Sends the requests of a plan and writes a line for each that ends."""
 
     def __init__(self, origins: list[Origin], plan: Plan, out: TextIO) -> None:
         self._origins = origins
@@ -49,7 +49,7 @@ class Load:
         self.records: list[Record] = []
 
     def stop(self) -> None:
-        """Send nothing more; what is in flight finishes."""
+        """Send nothing more. Requests in flight go on to their end."""
         self._stop = True
 
     def stdin_closed(self) -> None:
@@ -73,7 +73,7 @@ class Load:
             if time.time() - flushed > _FLUSH_EVERY:
                 flushed = time.time()
                 self._out.flush()
-        while self._pending:  # each has its time-out
+        while self._pending:  # each has its own timeout
             self._none_pending.clear()
             await self._none_pending.wait()
         self._out.flush()
@@ -94,7 +94,7 @@ class Load:
 
 
 async def run(urls: list[str], plan: Plan, out: Path) -> list[Record]:
-    """Load `urls` as planned; return the records, which are appended to `out` too."""
+    """Load `urls` as planned. Return the records, which are also appended to `out`."""
     loop = asyncio.get_running_loop()
     with out.open("a", encoding="ascii", errors="replace") as file:
         load = Load([Origin(url) for url in urls], plan, file)
@@ -117,13 +117,13 @@ class _UntilEof(asyncio.Protocol):
 def main() -> None:
     """Run the load and print its summary."""
     parser = argparse.ArgumentParser(prog="python -m zdd_lab.traffic.load", description="An open-loop HTTP load.")
-    parser.add_argument("--url", action="append", required=True, help="once for each address")
+    parser.add_argument("--url", action="append", required=True, help="address to load; give it once for each")
     parser.add_argument("--rate", type=float, required=True, help="requests a second, over all addresses")
-    parser.add_argument("--out", type=Path, required=True, help="file that a line for each request goes to")
-    parser.add_argument("--min-requests", type=int, default=0, help="send at least so many")
-    parser.add_argument("--until-stdin-closes", action="store_true", help="go on until stdin closes")
-    parser.add_argument("--max-duration", type=float, default=3600.0, help="s, whatever else was asked for")
-    parser.add_argument("--connections", type=int, default=512, help="at most, for each address")
+    parser.add_argument("--out", type=Path, required=True, help="file to append a line to for each request")
+    parser.add_argument("--min-requests", type=int, default=0, help="send at least this many requests")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="go on until standard input closes")
+    parser.add_argument("--max-duration", type=float, default=3600.0, help="s: stop after this long in any case")
+    parser.add_argument("--connections", type=int, default=512, help="at most this many for each address")
     options = parser.parse_args()
     plan = Plan(
         rate=options.rate,

@@ -1,4 +1,4 @@
-"""One request of the load, and the connections to one address that it goes out on."""
+"""One request of the load, and the connections to the address that it is sent to."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ from zdd_lab.http1.connection import ResponseHead, encode_request, header, surfa
 from zdd_lab.traffic.records import Record
 
 REQUEST_TIMEOUT = 10.0  # s, from the intended start
-# s: we close an idle connection that is older than this, well before the balancer would (60 s, and 6 s on the
-# fast profile): no request is sent on a connection that is being closed
+# s: close a connection that is idle for longer than this, well before the load balancer does (60 s, or 6 s on the
+# fast profile): a request on a connection that is being closed would fail
 _IDLE_LIMIT = 3.0
 
 
@@ -29,7 +29,7 @@ class Origin:
         self.request = encode_request(b"GET", path.encode(), headers)
 
     def take(self, now: float) -> ClientConnection | None:
-        """Return an idle connection that is fit for use."""
+        """Return a usable idle connection, or None."""
         while self.idle and self.idle[0].idle_since < now - _IDLE_LIMIT:
             self.idle.pop(0).close()
         while self.idle:
@@ -72,7 +72,7 @@ class LoadRequest:
         self._connecting: asyncio.Task[None] | None = None
 
     def begin(self, connections: int) -> None:
-        """Send it on an idle connection or a new one, unless there are `connections` already."""
+        """Send it on an idle connection or a new one. With `connections` already open, it fails at once."""
         idle = self._origin.take(asyncio.get_running_loop().time())
         if idle is not None:
             self._send(idle)

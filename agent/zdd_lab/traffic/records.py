@@ -1,4 +1,4 @@
-"""What the load generator writes: a record for each request, and the summary of any slice of them."""
+"""What the load generator writes: a record for each request, and a summary of any number of them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ class Record:
     started: float  # epoch, s: when it was due, not when it was sent
     latency_ms: float
     status: int  # 0: no answer
-    host: str  # "-": not said
+    host: str  # "-": unknown
     version: str
     error: str  # "-": none
 
     @property
     def failed(self) -> bool:
-        """Whether a client would call it a failure: anything but a complete 200."""
+        """Whether it failed: everything except a complete 200 has."""
         return self.status != 200 or self.error != "-"
 
     def line(self) -> str:
@@ -31,7 +31,7 @@ class Record:
 
 
 class Summary(TypedDict):
-    """The figures of a slice of records."""
+    """Figures of some records."""
 
     requests: int
     failed: int
@@ -47,7 +47,7 @@ def parse_line(line: str) -> Record:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, but for a last line that is still being written."""
+    """Yield the records of a file, without a last line that is still being written."""
     with path.open(encoding="ascii", errors="replace") as file:
         for line in file:
             if line.endswith("\n"):
@@ -55,7 +55,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def summarize(records: Iterable[Record]) -> Summary:
-    """Return the figures of some records."""
+    """Summarize some records."""
     taken = list(records)
     latencies = sorted(record.latency_ms for record in taken)
     return {

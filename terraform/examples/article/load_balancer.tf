@@ -1,8 +1,8 @@
 resource "aws_lb" "this" {
-  # checkov:skip=CKV_AWS_91:access logs need a bucket, which is no part of this story
-  # checkov:skip=CKV_AWS_150:an example must go with terraform destroy
-  # checkov:skip=CKV2_AWS_20:no certificate, because an example has no domain: add an HTTPS listener for yours
-  # checkov:skip=CKV2_AWS_28:a web application firewall is no part of this story
+  # checkov:skip=CKV_AWS_91:access logs need a bucket, which does not belong in this example
+  # checkov:skip=CKV_AWS_150:terraform destroy must be able to remove an example
+  # checkov:skip=CKV2_AWS_20:an example has no domain, so no certificate: add an HTTPS listener for your domain
+  # checkov:skip=CKV2_AWS_28:a web application firewall does not belong in this example
   name                       = var.name
   load_balancer_type         = "application"
   subnets                    = local.subnet_ids
@@ -13,7 +13,7 @@ resource "aws_lb" "this" {
 }
 
 resource "aws_lb_target_group" "app" {
-  # checkov:skip=CKV_AWS_378:plain HTTP between load balancer and hosts stays within the VPC
+  # checkov:skip=CKV_AWS_378:plain HTTP between load balancer and hosts stays inside the VPC
   name                 = var.name
   protocol             = "HTTP"
   port                 = var.app_port

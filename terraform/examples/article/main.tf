@@ -1,5 +1,5 @@
-# The set-up of a rolling deploy with Ansible: two hosts behind a load balancer, and a role with which each of them takes
-# itself out and puts itself back. The control machine needs ssh, and no AWS key.
+# What a rolling deploy with Ansible needs: two hosts behind a load balancer, and a role with which each host takes itself
+# out and puts itself back. The control machine needs ssh, and no AWS key.
 
 # What the hosts need, and what they may do.
 module "zdd_agent" {
@@ -14,7 +14,7 @@ module "zdd_agent" {
 
 data "aws_partition" "this" {}
 
-# With it the hosts take Run Command's documents.
+# With this policy the hosts accept documents from Run Command.
 resource "aws_iam_role_policy_attachment" "run_command" {
   count = var.deploy_command == null ? 0 : 1
 
@@ -29,7 +29,7 @@ data "aws_ssm_parameter" "image" {
 }
 
 resource "aws_instance" "app" {
-  # checkov:skip=CKV_AWS_126:detailed monitoring costs money and tells the deploy nothing
+  # checkov:skip=CKV_AWS_126:detailed monitoring costs money and does not help a deploy
   count = var.instance_count
 
   ami                    = var.ami_id == null ? data.aws_ssm_parameter.image[0].insecure_value : var.ami_id
@@ -41,7 +41,7 @@ resource "aws_instance" "app" {
   iam_instance_profile   = module.zdd_agent.instance_profile_name
   user_data              = module.zdd_agent.user_data
 
-  # Version 2 alone, and not through a container or a proxy on the host: whoever reads the metadata is the role.
+  # Only version 2, and not from a container or through a proxy on the host: whoever reads the metadata has the role.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -57,11 +57,11 @@ resource "aws_instance" "app" {
   tags = { Name = "${var.name}-${count.index + 1}", Service = var.name }
 
   lifecycle {
-    # A new image would replace every host at once, new user data stop every one: settings change by the playbook.
+    # A new image would replace every host at once, and new user data would stop every host. Change settings by playbook.
     ignore_changes = [ami, user_data]
   }
 
-  # The user data fetches packages, and Run Command's agent looks for its permissions when it starts.
+  # The user data downloads packages, and the agent of Run Command reads its permissions when it starts.
   depends_on = [
     aws_iam_role_policy_attachment.run_command,
     aws_route.internet,

@@ -5,7 +5,7 @@ locals {
   zones      = [for zone in flatten(data.aws_availability_zones.this[*].names) : zone if contains(local.offers, zone)]
 }
 
-# Not every zone has every type.
+# Not every zone offers every instance type.
 data "aws_ec2_instance_type_offerings" "this" {
   location_type = "availability-zone"
 
@@ -48,7 +48,7 @@ data "aws_subnets" "default" {
 }
 
 data "aws_availability_zones" "this" {
-  # checkov:skip=CKV_AWS_394:the first two by name, and a new zone gets a later letter
+  # checkov:skip=CKV_AWS_394:the first two by name; a new zone gets a later letter
   count = var.use_default_vpc ? 0 : 1
 
   state = "available"
@@ -60,7 +60,7 @@ data "aws_availability_zones" "this" {
 }
 
 resource "aws_vpc" "this" {
-  # checkov:skip=CKV2_AWS_11:flow logs need a place and a role of their own, which are no part of this story
+  # checkov:skip=CKV2_AWS_11:flow logs need their own bucket and role, which do not belong in this example
   # checkov:skip=CKV2_AWS_12:nothing is in the default security group
   count = var.use_default_vpc ? 0 : 1
 
@@ -80,7 +80,7 @@ resource "aws_internet_gateway" "this" {
 }
 
 resource "aws_subnet" "this" {
-  # checkov:skip=CKV_AWS_130:reached by ssh without a VPN, and the web without a NAT gateway; the security groups decide
+  # checkov:skip=CKV_AWS_130:ssh without a VPN, and downloads without a NAT gateway; the security groups decide
   count = var.use_default_vpc ? 0 : 2
 
   vpc_id                  = aws_vpc.this[0].id
@@ -91,7 +91,7 @@ resource "aws_subnet" "this" {
   tags = { Name = "${var.name}-${count.index + 1}" }
 
   lifecycle {
-    ignore_changes = [availability_zone] # when another zone begins to offer the type, the hosts stay where they are
+    ignore_changes = [availability_zone] # the hosts stay where they are when another zone begins to offer the type
   }
 }
 

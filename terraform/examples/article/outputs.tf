@@ -1,5 +1,5 @@
 output "url" {
-  description = "Where the requests go."
+  description = "URL of the load balancer."
   value       = "http://${aws_lb.this.dns_name}:${var.listener_port}/"
 }
 
@@ -9,7 +9,7 @@ output "target_group_arn" {
 }
 
 output "instance_ids" {
-  description = "The hosts."
+  description = "Instance IDs of the hosts."
   value       = aws_instance.app[*].id
 }
 
@@ -24,11 +24,11 @@ output "private_addresses" {
 }
 
 output "policy_json" {
-  description = "What the hosts' role may do."
+  description = "What the role of the hosts may do."
   value       = module.zdd_agent.policy_json
 }
 
 output "ssm_document_name" {
-  description = "Document that deploys a version by Run Command; null without `deploy_command`."
+  description = "Document for Run Command that deploys a version; null without `deploy_command`."
   value       = module.zdd_agent.ssm_document_name
 }

@@ -1,5 +1,5 @@
 variable "region" {
-  description = "Region of everything."
+  description = "Region of all resources."
   type        = string
   default     = "us-east-1"
 }
@@ -11,19 +11,19 @@ variable "name" {
 }
 
 variable "use_default_vpc" {
-  description = "Build in the account's default VPC instead of one of its own."
+  description = "Use the account's default VPC instead of making a new one."
   type        = bool
   default     = false
 }
 
 variable "vpc_cidr" {
-  description = "Addresses of the VPC of its own; each of the two subnets gets a half."
+  description = "Addresses of the new VPC; each of its two subnets gets half of them."
   type        = string
   default     = "10.20.0.0/24"
 }
 
 variable "instance_count" {
-  description = "Hosts behind the load balancer, spread over two zones. With fewer than two none can leave without an outage."
+  description = "Number of hosts behind the load balancer, spread over two zones. A single host could not leave without an outage."
   type        = number
   default     = 2
 
@@ -34,7 +34,7 @@ variable "instance_count" {
 }
 
 variable "ami_id" {
-  description = "Image of the hosts, arm64. null: the newest Amazon Linux 2023."
+  description = "Image of the hosts, for arm64. null: the newest Amazon Linux 2023."
   type        = string
   default     = null
 }
@@ -46,13 +46,13 @@ variable "key_name" {
 }
 
 variable "ssh_cidr" {
-  description = "Addresses from which the control machine comes by ssh. null: port 22 stays closed."
+  description = "Addresses that may reach the hosts by ssh: the control machine's. null: port 22 stays closed."
   type        = string
   default     = null
 }
 
 variable "instance_type" {
-  description = "Type of the hosts, arm64 as their image."
+  description = "Instance type of the hosts: arm64, like their image."
   type        = string
   default     = "t4g.nano"
 
@@ -75,30 +75,30 @@ variable "app_port" {
 }
 
 variable "health_check_path" {
-  description = "Path that answers 200 once the app can serve."
+  description = "Path that answers 200 once the app can serve requests."
   type        = string
   default     = "/healthz"
 }
 
 variable "deregistration_delay" {
-  description = "Seconds that the load balancer gives requests in flight to a host that leaves: as long as the longest request."
+  description = "Seconds that requests in flight get when their host leaves: at least as long as the longest request."
   type        = number
   default     = 30
 }
 
 variable "package" {
-  description = "Package of zdd-agent: an https:// URL, the absolute path of a file in the image, or a name in a repository that the image knows."
+  description = "Package of zdd-agent: an https:// URL, the absolute path of a file in the image, or a name in a repository that the image has."
   type        = string
 }
 
 variable "package_sha256" {
-  description = "SHA-256 of the package, for a URL."
+  description = "SHA-256 of the package, required for a URL."
   type        = string
   default     = null
 }
 
 variable "deploy_command" {
-  description = "Command of an SSM document that deploys $VERSION. null: no document."
+  description = "Command of an SSM document that deploys $VERSION. null: makes no document."
   type        = string
   default     = null
 }

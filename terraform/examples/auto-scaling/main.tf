@@ -8,7 +8,7 @@ module "zdd_agent" {
   package           = var.package
   package_sha256    = var.package_sha256
 
-  # Whoever stops the app, a deploy, a reboot or the group at a scale-in: its requests are finished first.
+  # Whatever stops the app (a deploy, a reboot, a scale-in of the group), its requests are finished first.
   app_units = [var.app_unit]
 }
 
@@ -62,7 +62,7 @@ resource "aws_autoscaling_group" "app" {
   vpc_zone_identifier = local.subnet_ids
   target_group_arns   = [aws_lb_target_group.app.arn]
 
-  # Not ELB: a host that is out for a deploy is no broken host, and must not be replaced.
+  # Not ELB: a host that is out for a deploy is not broken, and must not be replaced.
   health_check_type = "EC2"
 
   launch_template {

@@ -3,7 +3,7 @@ locals {
   subnet_ids = slice(sort(data.aws_subnets.default.ids), 0, 2)
 }
 
-# Not every zone has every type.
+# Not every zone offers every instance type.
 data "aws_ec2_instance_type_offerings" "this" {
   location_type = "availability-zone"
 

@@ -1,5 +1,5 @@
 output "url" {
-  description = "Where the requests go."
+  description = "URL of the load balancer."
   value       = "http://${aws_lb.this.dns_name}:${var.listener_port}/"
 }
 
@@ -9,11 +9,11 @@ output "target_group_arn" {
 }
 
 output "auto_scaling_group_name" {
-  description = "The group."
+  description = "Name of the Auto Scaling group."
   value       = aws_autoscaling_group.app.name
 }
 
 output "policy_json" {
-  description = "What the hosts' role may do."
+  description = "What the role of the hosts may do."
   value       = module.zdd_agent.policy_json
 }

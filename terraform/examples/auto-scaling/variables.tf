@@ -1,5 +1,5 @@
 variable "region" {
-  description = "Region of everything."
+  description = "Region of all resources."
   type        = string
   default     = "us-east-1"
 }
@@ -11,7 +11,7 @@ variable "name" {
 }
 
 variable "ami_id" {
-  description = "Image of the hosts, arm64, with the app in it as a systemd unit. null: the newest Amazon Linux 2023."
+  description = "Image of the hosts, for arm64, with the app in it as a systemd unit. null: the newest Amazon Linux 2023."
   type        = string
   default     = null
 }
@@ -23,7 +23,7 @@ variable "app_unit" {
 }
 
 variable "instance_type" {
-  description = "Type of the hosts, arm64 as their image."
+  description = "Instance type of the hosts: arm64, like their image."
   type        = string
   default     = "t4g.nano"
 
@@ -40,13 +40,13 @@ variable "key_name" {
 }
 
 variable "ssh_cidr" {
-  description = "Addresses from which the control machine comes by ssh. null: port 22 stays closed."
+  description = "Addresses that may reach the hosts by ssh: the control machine's. null: port 22 stays closed."
   type        = string
   default     = null
 }
 
 variable "size" {
-  description = "Hosts of the group: at least, at the start, and at most."
+  description = "Number of hosts in the group: minimum, at the start, and maximum."
   type = object({
     min     = number
     desired = number
@@ -56,7 +56,7 @@ variable "size" {
 
   validation {
     condition     = var.size.min >= 2 && var.size.desired >= var.size.min && var.size.max >= var.size.desired
-    error_message = "size must be 2 <= min <= desired <= max: of one host none can leave without an outage."
+    error_message = "size must be 2 <= min <= desired <= max: a single host cannot leave without an outage."
   }
 }
 
@@ -73,12 +73,12 @@ variable "app_port" {
 }
 
 variable "package" {
-  description = "Package of zdd-agent: an https:// URL, the absolute path of a file in the image, or a name in a repository that the image knows."
+  description = "Package of zdd-agent: an https:// URL, the absolute path of a file in the image, or a name in a repository that the image has."
   type        = string
 }
 
 variable "package_sha256" {
-  description = "SHA-256 of the package, for a URL."
+  description = "SHA-256 of the package, required for a URL."
   type        = string
   default     = null
 }

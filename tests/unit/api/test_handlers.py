@@ -3,10 +3,12 @@
 import threading
 from typing import Any
 
+import pytest
+
 from served import Served, error, said
 from zdd_agent.api.access import Level
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.operation import Verb
+from zdd_agent.model.operation import Outcome, Verb
 
 
 def test_a_post_answers_202_with_the_operation_and_does_not_wait(served: Served) -> None:
@@ -102,6 +104,85 @@ def test_cancel_answers_202_with_the_operation_and_404_without_one(served: Serve
     answer = served.ask("POST", "/v1/cancel")
     assert (answer.status, said(answer)["id"]) == (202, operation.id)
     assert served.host.finish().cancelled_by == 0
+
+
+def test_a_stop_that_cannot_be_prevented_reaches_the_operation(served: Served) -> None:
+    assert served.ask("POST", "/v1/drain", b'{"stopping": true, "retry_seconds": 20}').status == 202
+    operation = served.host.record().operation
+    assert operation is not None
+    assert (operation.request.stopping, operation.request.wait) == (True, 20)
+
+
+def test_a_drain_for_a_stop_that_cannot_be_prevented_goes_on_after_its_wait_though_refused_and_says_so(
+    served: Served,
+) -> None:
+    served.host.aws.break_target(served.host.aws.put("web", "i-sibling"), "Target.ResponseCodeMismatch")
+    began = served.host.clock.now()
+    operation = said(served.ask("POST", "/v1/drain", b'{"stopping": true, "retry_seconds": 20}'))["id"]
+    ended = served.host.finish()
+    texts = [event["text"] for event in said(served.ask("GET", f"/v1/operations/{operation}"))["events"]]
+    assert ended.outcome is Outcome.SUCCEEDED
+    assert ended.ended_at is not None
+    assert ended.ended_at >= began + 20
+    assert any("drains although the guard refuses" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "owner"),
+    [
+        ("rejoin", b'{"until": "idle"}', "drain"),
+        ("rejoin", b'{"stopping": true}', "drain"),
+        ("rejoin", b'{"until": "idle", "dry_run": true}', "drain"),
+        ("drain", b'{"keep_trying": true}', "rejoin"),
+        ("drain", b'{"keep_trying": true, "dry_run": true}', "rejoin"),
+    ],
+)
+def test_what_is_for_the_other_verb_is_refused(served: Served, verb: str, body: bytes, owner: str) -> None:
+    answer = served.ask("POST", f"/v1/{verb}", body)
+    assert error(answer) == (400, "usage")
+    assert said(answer)["error"]["hint"] == f"it is for a {owner}"
+    assert served.host.record().operation is None
+
+
+def test_a_rejoin_that_nobody_waits_for_is_tried_again_after_a_failure_and_status_warns_until_it_works(
+    served: Served,
+) -> None:
+    served.host.do(Verb.DRAIN)
+    served.host.aws.errors["RegisterTargets"] = [AgentError(Kind.AWS_DENIED, "cannot call", value="x:Y")]
+    first = said(served.ask("POST", "/v1/rejoin", b'{"keep_trying": true}'))["id"]
+    assert served.host.finish().outcome is Outcome.FAILED
+    assert any("trying the rejoin again in" in text for text in said(served.ask("GET", "/v1/status"))["warnings"])
+    served.host.rest(600)
+    again = served.host.record().last
+    assert again is not None
+    assert (again.verb, again.outcome, again.id != first) == (Verb.REJOIN, Outcome.SUCCEEDED, True)
+    assert said(served.ask("GET", "/v1/status"))["warnings"] == []
+
+
+def test_a_target_that_is_forgotten_is_in_the_membership_no_more(served: Served) -> None:
+    served.host.aws.put("web", port=9090)
+    served.host.do(Verb.DRAIN)
+    answer = served.ask("POST", "/v1/forget", b'{"target": "web i-me:9090"}')
+    assert (answer.status, said(answer)) == (200, {"target": "web i-me:9090"})
+    membership = served.host.record().membership
+    assert [target.port for target in membership.targets] == [8080]
+
+
+@pytest.mark.parametrize("target", ["web i-me:9090", "web i-sibling:8080", "api i-me:8080"])
+def test_a_target_that_this_host_does_not_have_cannot_be_forgotten(served: Served, target: str) -> None:
+    served.host.do(Verb.DRAIN)
+    before = served.host.record()
+    answer = served.ask("POST", "/v1/forget", f'{{"target": "{target}"}}'.encode())
+    assert error(answer) == (404, "not_found")
+    assert target in said(answer)["error"]["message"]
+    assert served.host.record() == before
+
+
+def test_nothing_is_forgotten_while_a_drain_is_under_way(served: Served) -> None:
+    served.host.begin(Verb.DRAIN)
+    while not served.host.record().membership.targets:
+        served.host.turn()
+    assert error(served.ask("POST", "/v1/forget", b'{"target": "web i-me:8080"}')) == (409, "busy")
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(served: Served) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fakes import START, arn
 from zdd_agent.api.openapi import document
 from zdd_agent.api.routes import ROUTES
-from zdd_agent.api.schema import OperationBody, OperationView, TargetView
+from zdd_agent.api.schema import ForgetBody, OperationBody, OperationView, TargetView
 from zdd_agent.model.aws import State, Target, TargetHealth
 from zdd_agent.model.operation import Event, Failure, Operation, Outcome, Phase, Request, Verb
 
@@ -65,6 +65,9 @@ def test_a_body_may_leave_everything_out() -> None:
         '{"reason": "\\u202egnp.exe"}',
         '{"reason": "' + "a" * 201 + '"}',
         '{"dry_run": "perhaps"}',
+        '{"stopping": "yes"}',
+        '{"stopping": null}',
+        '{"keep_trying": 1}',
         "[]",
         "null",
         "",
@@ -73,6 +76,28 @@ def test_a_body_may_leave_everything_out() -> None:
 def test_a_body_that_says_anything_else_is_refused(raw: str) -> None:
     with pytest.raises(ValidationError):
         OperationBody.model_validate_json(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("web i-0abc:8080", ("web", "i-0abc", 8080)),
+        ("a-b 10.0.0.1:80", ("a-b", "10.0.0.1", 80)),
+        ("web fd00::1:443", ("web", "fd00::1", 443)),
+    ],
+)
+def test_a_target_to_forget_is_named_as_status_prints_it(text: str, parts: tuple[str, str, int]) -> None:
+    assert ForgetBody.model_validate_json(json.dumps({"target": text})).parts == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "web", "web i-0abc", "web:8080", "web i-0abc:", "web i-0abc:http", "web  i-0abc:80", "web i-0abc:80\n", 5],
+)
+def test_anything_else_is_refused_with_the_form_that_is_right(text: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ForgetBody.model_validate_json(json.dumps({"target": text}))
+    assert text == 5 or "GROUP ID:PORT" in str(caught.value)
 
 
 def test_a_target_that_was_asked_for_is_shown_as_aws_spells_it() -> None:

@@ -189,7 +189,7 @@ def test_following_asks_after_the_last_event_that_it_knows_and_shows_each_once()
 
     shown: list[str] = []
     with agent(note) as on:
-        end = Client(on.path).follow(OPERATION, lambda event: shown.append(event["text"]))
+        end = Client(on.path).follow(OPERATION, lambda event, _: shown.append(event["text"]))
     assert shown == ["one", "two", "three"]
     assert [target.split("after=")[1] for target in targets] == ["0", "9", "9"]
     assert end["outcome"] == "succeeded"
@@ -207,7 +207,7 @@ def test_following_survives_a_restart_of_the_agent() -> None:
 
     with agent(restarting) as on:
         following: list[Any] = []
-        thread = threading.Thread(target=lambda: following.append(Client(on.path).follow(OPERATION, lambda _: None)))
+        thread = threading.Thread(target=lambda: following.append(Client(on.path).follow(OPERATION, lambda *_: None)))
         thread.start()
         while calls < 2:
             threading.Event().wait(0.01)
@@ -221,7 +221,7 @@ def test_following_survives_a_restart_of_the_agent() -> None:
 def test_following_pauses_after_an_answer_without_news_since_an_agent_that_stops_answers_at_once() -> None:
     with agent(answers(*[OPERATION] * 3, DONE)) as on:
         began = time.monotonic()
-        Client(on.path).follow(OPERATION, lambda _: None)
+        Client(on.path).follow(OPERATION, lambda *_: None)
     assert time.monotonic() - began >= 3 * PAUSE_SECONDS
 
 
@@ -230,5 +230,5 @@ def test_following_ends_with_an_error_that_waiting_cannot_cure() -> None:
         raise AgentError(Kind.NOT_FOUND, "cannot show operation '4f': there is none")
 
     with agent(forgot) as on, pytest.raises(AgentError) as caught:
-        Client(on.path).follow(OPERATION, lambda _: None)
+        Client(on.path).follow(OPERATION, lambda *_: None)
     assert caught.value.kind is Kind.NOT_FOUND

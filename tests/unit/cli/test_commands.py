@@ -17,7 +17,7 @@ from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.cli import commands
 from zdd_agent.errors import AgentError, Kind
 
-COMMANDS = ["drain", "rejoin", "status", "watch", "cancel", "run", "doctor", "check-config", "serve"]
+COMMANDS = ["drain", "rejoin", "status", "watch", "cancel", "forget", "run", "doctor", "check-config", "serve"]
 EVIL = "\x1b[2J\x1b]0;owned\x07\r\n"
 STATUS: dict[str, Any] = {
     "posture": "in_service",
@@ -101,7 +101,7 @@ def slip(*words: str) -> int:
         (["status", "--sock", "/x"], "did you mean --socket?"),
         (["rejoin", "--detatch"], "did you mean --detach?"),
         (["run", "--reson", "x", "--", "true"], "did you mean --reason?"),
-        (["--json", "status"], "write --json behind the command"),
+        (["--json", "status"], "write --json after the command"),
         (["--jsn", "status"], "did you mean --json?"),
         (["status", "extra"], "see `zdd-agent status --help`"),
         (["status", ""], "see `zdd-agent status --help`"),
@@ -112,6 +112,7 @@ def slip(*words: str) -> int:
         (["drain", "--timeout", "0"], "see `zdd-agent drain --help`"),
         (["drain", "--timeout", "nan"], "see `zdd-agent drain --help`"),
         (["drain", "--timeout", "172801"], "see `zdd-agent drain --help`"),
+        (["forget"], "see `zdd-agent forget --help`"),
     ],
 )
 def test_an_unknown_word_ends_with_2_and_names_the_nearest(
@@ -122,6 +123,14 @@ def test_an_unknown_word_ends_with_2_and_names_the_nearest(
     assert out == ""
     assert err.startswith("zdd-agent: cannot read the command: ")
     assert err.splitlines()[-1] == f"  {hint}"
+
+
+@pytest.mark.parametrize("words", [["rejoin", "--stopping"], ["run", "--stopping", "--", "true"]])
+def test_a_stop_that_cannot_be_prevented_is_for_a_drain_alone(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert slip(*words) == 2
+    assert "unrecognized arguments: --stopping" in capsys.readouterr().err
 
 
 def test_flags_are_never_guessed_from_their_beginning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,10 +209,10 @@ def test_serve_and_check_config_need_no_agent() -> None:
 
 def test_bad_settings_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     def local(_: Namespace) -> int:
-        raise AgentError(Kind.CONFIGURATION, "cannot use the settings: because", hint="mend them")
+        raise AgentError(Kind.CONFIGURATION, "cannot use the settings: because", hint="fix them")
 
     assert commands.main(["serve"], local) == 2
-    assert capsys.readouterr().err == "zdd-agent: cannot use the settings: because\n  mend them\n"
+    assert capsys.readouterr().err == "zdd-agent: cannot use the settings: because\n  fix them\n"
 
 
 # What is printed where
@@ -217,11 +226,40 @@ def test_a_drain_says_its_progress_on_stderr_and_its_result_on_stdout(capsys: py
     assert does.asked[0] == ("POST drain", {"reason": "release 7", "timeout": 60})
 
 
+def test_the_end_is_printed_once_where_stdout_and_stderr_are_one_as_in_a_ci_log() -> None:
+    end = {"seq": 2, "at": 0.0, "phase": "settled", "text": "drained in 5 s", "until": None}
+    does = Scripted(drain=operation(), operations={**done(message="drained in 5 s"), "events": [end]})
+    with agent(does) as on, started(on.path, "drain", stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        log, _ = process.communicate()
+    assert log == "drained in 5 s\n"
+
+
+def test_the_end_of_an_operation_that_fails_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "cannot finish the drain in 60 s: web i-me:8080 is draining"
+    why = {"kind": "timed_out", "message": text, "hint": "look"}
+    end = {"seq": 2, "at": 0.0, "phase": "draining", "text": text, "until": None}
+    ended = operation(outcome="timed_out", message=text, error=why, events=[end])
+    assert command(Scripted(drain=operation(), operations=ended), "drain") == 3
+    assert capsys.readouterr() == ("", f"zdd-agent: {text}\n  look\n")
+
+
+def test_a_message_of_several_lines_is_told_on_one(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = AgentError(Kind.FAILED, "cannot drain: it answered\r\n<html>\n\t<body>")
+    assert command(Scripted(drain=refused), "drain") == 1
+    assert capsys.readouterr().err == "zdd-agent: cannot drain: it answered  <html>  <body>\n"
+
+
 def test_detach_starts_it_and_says_how_to_follow(capsys: pytest.CaptureFixture[str]) -> None:
     does = Scripted(rejoin=operation("rejoin"))
     assert command(does, "rejoin", "--detach") == 0
     assert capsys.readouterr().out == "rejoin started: follow it with `zdd-agent watch`\n"
-    assert does.asked == [("POST rejoin", {"reason": ""})]
+    assert does.asked == [("POST rejoin", {"reason": "", "keep_trying": True})]
+
+
+def test_only_a_rejoin_that_is_not_waited_for_is_tried_again_by_the_agent() -> None:
+    drains, rejoins = Scripted(drain=operation()), Scripted(rejoin=operation("rejoin"), operations=done("rejoin"))
+    assert command(drains, "drain", "--detach") == command(rejoins, "rejoin") == 0
+    assert (drains.asked[0][1], rejoins.asked[0][1]) == ({"reason": ""}, {"reason": ""})
 
 
 def test_a_dry_run_says_what_would_be_done_and_asks_for_nothing_more(capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +274,22 @@ def test_a_dry_run_that_would_be_refused_ends_as_the_drain_itself_would(capsys: 
     does = Scripted(drain={**PLAN, "verb": "drain", "targets": STATUS["targets"], "refusal": refusal})
     assert command(does, "drain", "--dry-run") == 4
     assert "web would be empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["web i-me:9090"], ["web", "i-me:9090"], ["web/i-me:9090"]])
+def test_forget_takes_a_target_as_status_shows_it_quoted_or_not_or_with_a_slash(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    does = Scripted(forget={"target": "web i-me:9090"})
+    assert command(does, "forget", *words) == 0
+    assert capsys.readouterr().out == "forgot web i-me:9090\n"
+    assert does.asked == [("POST forget", {"target": "web i-me:9090"})]
+
+
+def test_a_drain_for_a_stop_that_cannot_be_prevented_says_so_to_the_agent() -> None:
+    does = Scripted(drain=operation(), operations=done())
+    assert command(does, "drain", "--stopping", "--wait", "20") == 0
+    assert does.asked[0] == ("POST drain", {"reason": "", "retry_seconds": 20, "stopping": True})
 
 
 def test_doctor_shows_each_finding_and_ends_with_1_when_one_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
@@ -352,7 +406,7 @@ def test_run_drains_runs_and_rejoins_in_this_order(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out == "drained\nrejoined\n"
 
 
-def test_flags_behind_the_command_belong_to_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_flags_after_the_command_belong_to_it(capfd: pytest.CaptureFixture[str]) -> None:
     code, _ = running("--", "echo", "--json", "--", "--timeout")
     assert code == 0
     assert "--json -- --timeout\n" in capfd.readouterr().out
@@ -402,7 +456,7 @@ def started(
     # A child inherits what is ignored, and whoever started these tests may have had it ignored.
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        return subprocess.Popen(argv, env=environ, text=True, stderr=subprocess.PIPE, **more)
+        return subprocess.Popen(argv, env=environ, text=True, **{"stderr": subprocess.PIPE, **more})
     finally:
         signal.signal(signal.SIGINT, before)
 

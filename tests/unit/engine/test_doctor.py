@@ -87,5 +87,11 @@ def test_a_drain_that_the_guard_would_refuse_is_told() -> None:
     assert "web has 0 other healthy" in examine(host)["guard"].said
 
 
-def test_a_host_in_no_group_is_told_what_to_set() -> None:
-    assert "target_groups" in examine(Host(group()))["target groups"].hint
+def test_a_host_in_no_group_is_told_what_to_set_and_no_file_since_a_variable_may_overrule_it() -> None:
+    hint = examine(Host(group()))["target groups"].hint
+    assert "set `target_groups`" in hint
+    assert "config.toml" not in hint
+
+
+def test_what_the_guard_says_when_it_would_allow_a_drain() -> None:
+    assert examine(in_service())["guard"].said == "a drain would be allowed now"

@@ -452,7 +452,7 @@ def test_an_app_that_takes_its_time_to_start_has_all_of_the_warming_after_it() -
     host.prober.said = "port 8080: Connection refused"
     host.aws.warm_seconds = 100
     host.begin(Verb.REJOIN)
-    host.clock.at(host.clock.now() + 200, lambda: setattr(host.prober, "said", ""))
+    host.clock.at(host.clock.now() + 110, lambda: setattr(host.prober, "said", ""))
     operation = host.finish()
     assert succeeded(operation), operation.message
 

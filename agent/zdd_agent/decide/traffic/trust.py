@@ -72,13 +72,16 @@ class Trust:
 def doubt_of_idle(membership: Membership) -> str:
     """Why `idle` cannot be proved for these target groups, as half a sentence; empty when it can.
 
-    In TLS, data that leaves after a request need not be its answer; in HTTP/2 and gRPC it may be another one's.
+    In TLS, data that leaves after a request need not be its answer. In HTTP/2 and gRPC it may be another request's.
+    A TCP group passes on whatever its clients speak, either of these included.
     """
     for group in membership.groups:
         if group.version != "HTTP1":
             return f"{group.name} speaks {group.version} to its targets, with many requests on one connection"
         if group.protocol in _ENCRYPTED:
             return f"{group.name} speaks {group.protocol} to its targets, and what TLS sends need not be an answer"
+        if group.protocol != "HTTP":
+            return f"{group.name} passes {group.protocol} through to its targets, which may carry TLS or HTTP/2"
     return ""
 
 

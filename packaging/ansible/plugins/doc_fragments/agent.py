@@ -1,19 +1,19 @@
 # Copyright 2026 The zdd-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the modules' documentation has in common."""
+"""The parts that the documentation of all modules shares."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Fragments by name."""
+    """The parts, by name."""
 
     SOCKET = r"""
 options:
   socket:
     description:
       - The agent's socket on the managed host.
-      - Taken from the environment variable E(ZDD_AGENT_SOCKET) of the managed host when it is not given.
+      - If it is not given, the environment variable E(ZDD_AGENT_SOCKET) of the managed host is used.
     type: path
     default: /run/zdd-agent/agent.sock
 author:
@@ -22,9 +22,9 @@ requirements:
   - zdd-agent on the managed host
   - Python 3.8 or newer on the managed host
 notes:
-  - The agent lets in root and the group C(zdd-agent), so this mostly needs C(become=true).
+  - Only root and the group C(zdd-agent) may operate the agent, so this usually needs C(become=true).
   - No AWS credentials are needed on either side; the agent uses the role of its instance.
-  - The operation belongs to the agent. When the connection or the control machine is lost it goes on, and the next run
+  - The operation belongs to the agent. It goes on when the connection or the control machine is lost, and the next run
     joins it or finds it done.
 """
 
@@ -32,24 +32,24 @@ notes:
 options:
   timeout:
     description:
-      - Seconds after which the operation ends as timed out, O(timeout) greater than 0 and at most 172800.
-      - Derived from the target groups when it is not given.
+      - Give up after this many seconds, more than 0 and at most 172800.
+      - If it is not given, it is derived from the target groups.
     type: float
   reason:
-    description: Printable text on one line for the agent's log.
+    description: One line of printable text for the agent's log.
     type: str
     default: Ansible
   when_busy:
     description:
-      - What to do while the other verb is under way on this host, as after a run that was cut off.
-      - With V(wait) its end is waited for first, with V(fail) the module fails with RV(kind=busy).
+      - What to do if the other operation is under way on this host, as after a run that was cut off.
+      - V(wait) waits for its end first. V(fail) fails at once with RV(kind=busy).
     type: str
     choices: [wait, fail]
     default: wait
 attributes:
   check_mode:
     support: full
-    description: A dry run of the agent's, with all its checks; fails where the operation would be refused at once.
+    description: A dry run with all checks of the agent; fails if the operation would be refused at once.
   diff_mode:
     support: full
     description: The posture and the state of each target, before and after.

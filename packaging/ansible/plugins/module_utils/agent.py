@@ -1,6 +1,6 @@
 # Copyright 2026 The zdd-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's socket, and what the modules do with it. Standard library only: it runs on the managed host."""
+"""Calls the agent over its socket, for the modules. Standard library only: it runs on the managed host."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 # Seconds that one long poll lasts.
 POLL_SECONDS = 25.0
-# Seconds for which an agent that restarts in the middle of an operation is waited for: it resumes the operation.
+# Seconds to wait for an agent that restarts in the middle of an operation: it resumes the operation.
 RECONNECT_SECONDS = 30.0
-# How often another operation is waited for, one behind the other, before this gives way to it.
+# How many other operations, one after another, are waited for before this one fails as busy.
 BUSY_TRIES = 5
 
-# What the command would exit with, by the kind: the table of docs/api.md.
+# The exit code of the command for each kind: the table in docs/api.md.
 EXIT_CODES = {
     "done": 0,
     "failed": 1,
@@ -47,12 +47,12 @@ EXIT_CODES = {
     "busy": 7,
     "forbidden": 8,
 }
-# How a target reads after the verb, for the diff of a check.
+# The posture and the state of a target after the operation, for the diff in check mode.
 _AFTER = {"drain": ("drained", "unused"), "rejoin": ("in_service", "healthy")}
 
 
 class AgentError(Exception):
-    """What the agent could not do, in its words."""
+    """What the agent could not do, with its message."""
 
     def __init__(self, kind, message, hint="", value=None, operation=None):
         super().__init__(message)
@@ -75,7 +75,7 @@ class Agent:
         return self.call("GET", "/v1/status")
 
     def call(self, method, target, body=None, extra=0.0):
-        """One request and its answer; `extra` are seconds that it may take beyond ANSWER_SECONDS. Raises AgentError."""
+        """One request and its answer, which may take `extra` seconds more than ANSWER_SECONDS. Raises AgentError."""
         raw = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {target} HTTP/1.1\r\nHost: zdd-agent\r\nConnection: close\r\n"
@@ -89,7 +89,7 @@ class Agent:
         return answer
 
     def carry_out(self, verb, body, patient):
-        """Start the operation, or join it, and wait for its end; `patient`: behind another one that is under way."""
+        """Start the operation, or join it, and wait for its end; `patient`: wait first for another one under way."""
         for tries_left in reversed(range(BUSY_TRIES)):
             try:
                 operation = self.call("POST", "/v1/" + verb, body)
@@ -172,7 +172,7 @@ def socket_spec():
 
 
 def operation_spec(checks):
-    """The options of a module that starts an operation; `checks` are those that can be forced."""
+    """The options of a module that starts an operation; `checks` are the checks that can be skipped."""
     return dict(
         socket_spec(),
         timeout={"type": "float"},
@@ -183,7 +183,7 @@ def operation_spec(checks):
 
 
 def operate(module, verb, body):
-    """Be the module: carry out the operation, or in check mode say what it would do. Ends the process."""
+    """Run the module: carry out the operation, or say in check mode what it would do. Ends the process."""
     agent = Agent(module.params["socket"])
     result = {"changed": False, "kind": "done", "rc": 0, "events": agent.events}
     asked = {key: value for key, value in body.items() if value not in (None, [])}
@@ -213,7 +213,7 @@ def operate(module, verb, body):
 
 
 def fail(module, error, **more):
-    """End the module with the agent's own words."""
+    """End the module with the agent's error."""
     if error.operation is not None:
         more["operation"] = _without_events(error.operation)
     rc = EXIT_CODES.get(error.kind, 1)

@@ -13,22 +13,22 @@ version_added: 0.1.0
 description:
   - Deregisters the host from each of its target groups and returns when no load balancer can send it work and none is
     left on it.
-  - A host that is drained already is left as it is, a drain that is under way is joined.
-  - Refused where it would leave a target group with fewer healthy targets than the agent's C(min_healthy).
+  - Changes nothing on a host that is drained already, and joins a drain that is under way.
+  - Refused if it would leave a target group with fewer healthy targets than the agent's C(min_healthy).
 options:
   force:
-    description: Checks to skip, each by its name. The agent logs who asked for it.
+    description: Names of the checks to skip. The agent logs who asked for it.
     type: list
     elements: str
     choices: [min-healthy]
     default: []
   until:
     description:
-      - What ends the drain. See C(docs/operations.md); as in the agent's settings when it is not given.
+      - What ends the drain, see C(docs/operations.md). If it is not given, the agent's settings decide.
     type: str
     choices: [closed, idle, unused]
   wait:
-    description: For how many seconds a drain that a guard refuses is tried again.
+    description: Keep retrying a refused drain for this many seconds.
     type: float
     default: 0.0
 extends_documentation_fragment:
@@ -45,13 +45,13 @@ EXAMPLES = r"""
     reason: "release {{ version }}"
   become: true
 
-- name: The same, trying for ten minutes while other hosts are missing
+- name: The same, but retry for ten minutes while other hosts are missing
   zdd.agent.zdd_drain:
     wait: 600
     timeout: 1200
   become: true
 
-# As good without the collection; `changed` from the agent's own words.
+# This works without the collection; `changed` comes from the agent.
 - name: Take this host out with the command
   ansible.builtin.command:
     argv: [zdd-agent, drain, --json]
@@ -62,43 +62,43 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What was done, or why not, in the agent's own words.
+  description: What was done, or why it failed, as the agent says it.
   returned: always
   type: str
   sample: drained 1 target of 1 target group in 12 s
 kind:
   description:
-    - What the exit of the command means, as one word. V(done), or the reason of the failure.
-    - The whole list is in the agent's C(docs/api.md). The most frequent are V(refused) by a guard, V(timed_out),
+    - The meaning of the exit code, in one word. V(done), or the reason of the failure.
+    - The whole list is in the agent's C(docs/api.md). The most frequent ones are V(refused) by a guard, V(timed_out),
       V(unreachable), V(aws_denied), V(busy), V(forbidden) and V(failed).
   returned: always
   type: str
   sample: done
 rc:
-  description: What C(zdd-agent drain) would have exited with.
+  description: The exit code that C(zdd-agent drain) would have had.
   returned: always
   type: int
   sample: 0
 hint:
-  description: What to do next, in the agent's own words.
+  description: What to do next.
   returned: on failure
   type: str
 value:
-  description: What the failure is about, such as a setting, an AWS action or a target group.
+  description: The thing that the failure is about, such as a setting, an AWS action or a target group.
   returned: on failure
   type: str
 operation:
-  description: The operation as the agent keeps it. Moments are seconds since the epoch.
+  description: The operation as the agent records it. Moments are seconds since the epoch.
   returned: when an operation was carried out
   type: dict
   contains:
-    id: {description: Its name., type: str, returned: always}
+    id: {description: Its ID., type: str, returned: always}
     outcome: {description: How it ended., type: str, returned: always, sample: succeeded}
     phase: {description: Where it ended., type: str, returned: always, sample: settled}
     changed: {description: Whether there was something to do., type: bool, returned: always}
     age_seconds: {description: How long ago it was started., type: float, returned: always}
 events:
-  description: What the agent said while it was at it.
+  description: What the agent said during the operation.
   returned: always
   type: list
   elements: str

@@ -11,14 +11,14 @@ module: zdd_rejoin
 short_description: Put this host back behind its load balancers
 version_added: 0.1.0
 description:
-  - Asks the app on this host what the health check asks, registers exactly what was drained, and returns when every
+  - Probes the app on this host as the health check does, registers exactly what was drained, and returns when every
     target is C(healthy).
-  - A host that is in service already is left as it is, a rejoin that is under way is joined.
-  - Nothing is registered as long as the app does not pass. Never call it in C(always) or in a handler, which run after
-    a failed deploy as well.
+  - Changes nothing on a host that is in service already, and joins a rejoin that is under way.
+  - Registers nothing as long as the app does not pass. Never call it in C(always) or in a handler, because those run
+    after a failed deploy too.
 options:
   force:
-    description: Checks to skip, each by its name. The agent logs who asked for it.
+    description: Names of the checks to skip. The agent logs who asked for it.
     type: list
     elements: str
     choices: [probe]
@@ -36,7 +36,7 @@ EXAMPLES = r"""
   zdd.agent.zdd_rejoin:
   become: true
 
-# As good without the collection; `changed` from the agent's own words.
+# This works without the collection; `changed` comes from the agent.
 - name: Put this host back with the command
   ansible.builtin.command:
     argv: [zdd-agent, rejoin, --json]
@@ -47,43 +47,43 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What was done, or why not, in the agent's own words.
+  description: What was done, or why it failed, as the agent says it.
   returned: always
   type: str
   sample: "rejoined: 1 healthy in 9 s"
 kind:
   description:
-    - What the exit of the command means, as one word. V(done), or the reason of the failure.
-    - The whole list is in the agent's C(docs/api.md). The most frequent are V(refused) by a guard, V(timed_out),
+    - The meaning of the exit code, in one word. V(done), or the reason of the failure.
+    - The whole list is in the agent's C(docs/api.md). The most frequent ones are V(refused) by a guard, V(timed_out),
       V(unreachable), V(aws_denied), V(busy), V(forbidden) and V(failed).
   returned: always
   type: str
   sample: done
 rc:
-  description: What C(zdd-agent rejoin) would have exited with.
+  description: The exit code that C(zdd-agent rejoin) would have had.
   returned: always
   type: int
   sample: 0
 hint:
-  description: What to do next, in the agent's own words.
+  description: What to do next.
   returned: on failure
   type: str
 value:
-  description: What the failure is about, such as a setting, an AWS action or a target group.
+  description: The thing that the failure is about, such as a setting, an AWS action or a target group.
   returned: on failure
   type: str
 operation:
-  description: The operation as the agent keeps it. Moments are seconds since the epoch.
+  description: The operation as the agent records it. Moments are seconds since the epoch.
   returned: when an operation was carried out
   type: dict
   contains:
-    id: {description: Its name., type: str, returned: always}
+    id: {description: Its ID., type: str, returned: always}
     outcome: {description: How it ended., type: str, returned: always, sample: succeeded}
     phase: {description: Where it ended., type: str, returned: always, sample: in_service}
     changed: {description: Whether there was something to do., type: bool, returned: always}
     age_seconds: {description: How long ago it was started., type: float, returned: always}
 events:
-  description: What the agent said while it was at it.
+  description: What the agent said during the operation.
   returned: always
   type: list
   elements: str

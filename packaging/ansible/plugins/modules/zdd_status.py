@@ -2,17 +2,17 @@
 # -*- coding: utf-8 -*-
 # Copyright 2026 The zdd-agent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tell where this host stands"""
+"""Show where this host stands"""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zdd_status
-short_description: Tell where this host stands
+short_description: Show where this host stands
 version_added: 0.1.0
 description:
   - Returns the host's posture towards its load balancers, its targets and the operation under way, if any.
-  - Changes nothing. It answers while AWS cannot be reached, too, and then says so in RV(warnings_of_agent).
+  - Changes nothing. It also answers when AWS cannot be reached, and says so in RV(warnings_of_agent).
 options: {}
 extends_documentation_fragment:
   - zdd.agent.agent.socket
@@ -58,12 +58,12 @@ targets:
   type: list
   elements: dict
 seen_seconds_ago: {description: The age of the targets' states., type: float, returned: success}
-drained_since: {description: Since when the host is out in seconds since the epoch., type: float, returned: success}
+drained_since: {description: Since when the host is out. Seconds since the epoch., type: float, returned: success}
 operation: {description: The operation under way or the last one., type: dict, returned: success}
-warnings_of_agent: {description: What the agent warns of., type: list, elements: str, returned: success}
+warnings_of_agent: {description: Warnings of the agent., type: list, elements: str, returned: success}
 version: {description: The agent's version., type: str, returned: success}
 kind: {description: V(done) or the reason of the failure., type: str, returned: always}
-rc: {description: What C(zdd-agent status) would have exited with., type: int, returned: always}
+rc: {description: The exit code that C(zdd-agent status) would have had., type: int, returned: always}
 hint: {description: What to do next., type: str, returned: on failure}
 """
 
@@ -78,7 +78,7 @@ def main():
         status = Agent(module.params["socket"]).status()
     except AgentError as error:
         fail(module, error)
-    # `warnings` is a word of Ansible's own.
+    # Ansible uses the name `warnings` itself.
     status["warnings_of_agent"] = status.pop("warnings")
     said = f"{status['posture']} {status['instance_id'] or '(host not known yet)'}"
     module.exit_json(changed=False, kind="done", rc=0, msg=said, **status)

@@ -515,6 +515,16 @@ def test_nothing_is_trusted_for_nobody() -> None:
     assert Trust.begin(Kernel().sample(START), Membership()).doubt(START) == "no target group holds this host"
 
 
-def test_idle_is_not_for_tls_to_the_target() -> None:
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"protocol": "HTTPS"}, "HTTPS"),
+        ({"protocol": "TLS"}, "TLS"),
+        ({"protocol": "TCP"}, "TCP"),
+        ({"version": "HTTP2"}, "HTTP2"),
+        ({"version": "GRPC"}, "GRPC"),
+    ],
+)
+def test_idle_is_for_plain_http_1_to_the_target_alone(changed: dict[str, str], why: str) -> None:
     assert doubt_of_idle(membership()) == ""
-    assert "HTTPS" in doubt_of_idle(membership(protocol="HTTPS"))
+    assert why in doubt_of_idle(membership(**changed))
