@@ -15,7 +15,7 @@ import pytest
 from fakes import START, arn, group
 from zdd_agent.adapters.store import FileStore
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Membership, Target
+from zdd_agent.model.aws import GroupMinimum, Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Phase, Request, Verb
 from zdd_agent.model.record import (
@@ -54,7 +54,17 @@ LAST = Operation(
     cancelled_by=0,
 )
 WEB = Target(arn("web"), "i-me", 8080)
-MEMBERSHIP = Membership((group(), group("api", target_type="ip")), (WEB, Target(arn("api"), "10.0.0.1", 9090, "all")))
+MEMBERSHIP = Membership(
+    (
+        group(minimum=GroupMinimum(2, 50.0), connection_termination=True, preserve_client_ip=True, slow_start=30.0),
+        group("api", target_type="ip", ip_address_type="ipv6"),
+    ),
+    (
+        WEB,
+        Target(arn("web"), "i-me", 443, quic_server_id="0xa1b2c3d4e5f65890"),
+        Target(arn("api"), "fd00::1", 9090, "all"),
+    ),
+)
 LEFT = Departure(START, START + 1, (WEB,), ("10.0.9.1",))
 CLAIM = Claim((Target(arn("web"), "i-other", 8080),), START)
 ENDING = Ending(Until.CLOSED, " (a doubt)")

@@ -30,6 +30,13 @@ def test_a_well_host_has_no_problem_and_is_registered_as_before() -> None:
     assert host.aws.registered() == before
 
 
+@pytest.mark.parametrize("unseen", ["Classic Load Balancers", "VPC Lattice", "Global Accelerator"])
+def test_what_a_drain_does_not_take_the_host_out_of_is_said_and_is_no_problem(unseen: str) -> None:
+    finding = examine(in_service())["not looked at"]
+    assert finding.ok
+    assert unseen in finding.said
+
+
 @pytest.mark.parametrize("action", ["RegisterTargets", "DeregisterTargets"])
 def test_a_missing_permission_is_named(action: str) -> None:
     host = in_service()
