@@ -318,3 +318,32 @@ def test_a_deadline_before_the_floor_is_a_time_out_and_no_success() -> None:
     operation = host.do(Verb.DRAIN, timeout=20)
     assert operation.outcome is Outcome.TIMED_OUT
     assert "may still send new work" in operation.message
+
+
+def test_unused_ends_no_drain_while_requests_under_way_are_seen() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
+    host.begin(Verb.DRAIN)
+    at(host, 5, lambda: host.sensor.open.append(working))
+    at(host, 70, lambda: host.sensor.open.remove(working))
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 70
+
+
+def test_a_drain_that_unused_does_not_end_times_out_and_names_the_requests_under_way() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
+    host.begin(Verb.DRAIN)
+    at(host, 5, lambda: host.sensor.open.append(working))
+    operation = host.finish()
+    assert operation.outcome is Outcome.TIMED_OUT
+    assert f"{NODE}:40002 to port 8080" in operation.message
+
+
+def test_a_connection_that_is_kept_open_without_a_request_does_not_hold_a_drain_that_the_api_calls_unused() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START < 60
