@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,16 @@ def test_no_module_is_too_long_to_be_read_in_one_sitting() -> None:
     lines = {str(path): len(path.read_text().splitlines()) for path in (ROOT / "agent").rglob("*.py")}
 
     assert {path: length for path, length in lines.items() if length > MODULE_LINES} == {}
+
+
+@pytest.mark.parametrize("package", ["zdd_agent", "zdd_lab"])
+def test_each_name_of_a_class_stands_for_one_thing(package: str) -> None:
+    found = [
+        name
+        for path in (ROOT / "agent" / package).rglob("*.py")
+        for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE)
+    ]
+    assert sorted(name for name, times in Counter(found).items() if times > 1) == []
 
 
 def test_make_alone_lists_every_target() -> None:

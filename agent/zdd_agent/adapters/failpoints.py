@@ -1,6 +1,6 @@
-"""A test switch: end the daemon with SIGKILL before or behind one call of one port.
+"""A test switch: end the daemon with SIGKILL before or after one call of one port.
 
-`ZDD_AGENT_FAILPOINT=aws.deregister:after:1` kills behind the first deregistration, `store.write:before:3` before the
+`ZDD_AGENT_FAILPOINT=aws.deregister:after:1` kills after the first deregistration, `store.write:before:3` before the
 third write. Every point that is passed goes to the log, so that a run tells which there are. Without the variable
 nothing of this is built in.
 """

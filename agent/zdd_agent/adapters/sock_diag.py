@@ -51,8 +51,8 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _WORD = 0xFFFF_FFFF
 
 
-class End(Enum):
-    """What stands behind the last socket of a dump."""
+class EndOfDump(Enum):
+    """What comes after the last socket of a dump."""
 
     END = "end"
 
@@ -94,7 +94,7 @@ def port_filter(ports: Sequence[int]) -> tuple[bytes, array[int]]:
     return struct.pack("@HP", len(code), memory.buffer_info()[0]), memory
 
 
-def read(message: bytes, sequence: int | None, own: frozenset[bytes]) -> Iterator[Listener | Connection | End]:
+def read(message: bytes, sequence: int | None, own: frozenset[bytes]) -> Iterator[Listener | Connection | EndOfDump]:
     """What one datagram from the kernel holds.
 
     Args:
@@ -114,7 +114,7 @@ def read(message: bytes, sequence: int | None, own: frozenset[bytes]) -> Iterato
         if sequence in (None, about):
             if kind in (_NLMSG_ERROR, _NLMSG_DONE):
                 _raise_for(message, offset + _HEADER.size)
-                yield End.END
+                yield EndOfDump.END
             elif (seen := _socket(message, offset + _HEADER.size, offset + length, own)) is not None:
                 yield seen
         offset += length + 3 & ~3

@@ -17,7 +17,7 @@ LOOKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What is wrong with one target, and what would mend it."""
+    """What is wrong with one target, and what would fix it."""
 
     target: Target
     message: str

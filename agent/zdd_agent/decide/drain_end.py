@@ -6,7 +6,7 @@ from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
 from zdd_agent.decide.traffic import silence
-from zdd_agent.decide.traffic.quiet import Finding, described, left_of, proof
+from zdd_agent.decide.traffic.quiet import Proof, described, left_of, proof
 from zdd_agent.decide.traffic.trust import doubt_of_idle
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
@@ -56,7 +56,7 @@ def nodes(senses: Senses) -> tuple[str, ...]:
 
 def judge(
     state: Draining, membership: Membership, senses: Senses, now: float, rules: Rules, *, told: bool
-) -> Finding | None:
+) -> Proof | None:
     """Whether the connections prove that the drain may end; None when they are not relied on."""
     until, watch = state.ending.until, senses.watch
     if until is Until.UNUSED or watch is None or senses.blind:
@@ -93,7 +93,7 @@ def floor_of(state: Draining, membership: Membership, senses: Senses, rules: Rul
     return ends
 
 
-def verdict(state: Draining, membership: Membership, left: tuple[Target, ...], finding: Finding, now: float) -> str:
+def verdict(state: Draining, membership: Membership, left: tuple[Target, ...], finding: Proof, now: float) -> str:
     """Why the drain ended, what waiting for the API would have cost, and what `idle` would have saved."""
     said = f"drained: {finding.said}"
     if left:

@@ -11,7 +11,7 @@ from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.runner import Runner
-from zdd_agent.engine.sampler import Lookout
+from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.status import Reporter
 from zdd_agent.model.service import Rules, Timeouts
 from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
@@ -77,7 +77,7 @@ def build_engine(
         counts_absent=settings.healthy.percent is not None,
         alive=supervisor.alive,
     )
-    sampler = Lookout(
+    sampler = Sampler(
         outside.sensor,
         outside.metadata,
         adaptive=settings.drain.floor == "adaptive",

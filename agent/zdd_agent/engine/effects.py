@@ -26,7 +26,7 @@ from zdd_agent.decide.actions import (
 from zdd_agent.decide.evidence import Evidence, Sensed
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
-from zdd_agent.engine.sampler import Lookout
+from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Verb
@@ -57,7 +57,7 @@ class Effects:
         aws: LoadBalancing,
         metadata: Metadata,
         prober: Prober,
-        sampler: Lookout,
+        sampler: Sampler,
         clock: Clock,
         supervisor: Supervisor,
         pace: Pace,

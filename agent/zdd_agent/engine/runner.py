@@ -14,7 +14,7 @@ from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.events import EventId, fields
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
-from zdd_agent.engine.sampler import Lookout
+from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
 from zdd_agent.model.record import Drained, InService, Record
@@ -41,7 +41,7 @@ class Runner:
         effects: Effects,
         observer: Observer,
         metadata: Metadata,
-        sampler: Lookout,
+        sampler: Sampler,
         clock: Clock,
         supervisor: Supervisor,
         pace: Pace,

@@ -16,7 +16,7 @@ from zdd_agent.ports import Metadata, Sensor
 log = logging.getLogger(__name__)
 
 
-class Lookout:
+class Sampler:
     """Asks the sensor. For the loop's thread alone.
 
     Args:

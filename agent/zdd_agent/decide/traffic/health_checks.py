@@ -79,7 +79,7 @@ def row(connection: Connection, lived_seconds: float, known: Schedules) -> Row |
 
 
 def extended(rows: Rows, came: Iterable[tuple[Row, float]]) -> Rows:
-    """The rows with the moments of these connections behind them."""
+    """The rows with the moments of these connections after them."""
     found = dict(rows)
     for one, moment in came:
         found[one] = (*found.get(one, ())[1 - _ROW :], moment)

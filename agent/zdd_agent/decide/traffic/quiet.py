@@ -15,7 +15,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Proof:
     """Whether the drain may end.
 
     Args:
@@ -29,7 +29,7 @@ class Finding:
     idle_at: float | None
 
 
-def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_ends_at: float, now: float) -> Finding:
+def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_ends_at: float, now: float) -> Proof:
     """Judge the watch.
 
     Args:
@@ -46,11 +46,11 @@ def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_end
         idle_at = None
     missing = _missing(watch, until=until, told=told, floor_ends_at=floor_ends_at, now=now)
     if missing:
-        return Finding(False, missing, idle_at)
+        return Proof(False, missing, idle_at)
     left = watch.open
     what = f"no connection with work on it, {_count(left)} open without" if left else "no connection left"
     quiet, after = now - watch.last_activity, now - let_go_at
-    return Finding(True, f"{what}, nothing received for {quiet:.0f} s, {after:.0f} s after deregistering", idle_at)
+    return Proof(True, f"{what}, nothing received for {quiet:.0f} s, {after:.0f} s after deregistering", idle_at)
 
 
 def left_of(watch: Watch, until: Until) -> tuple[Track, ...]:

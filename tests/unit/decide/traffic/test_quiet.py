@@ -10,7 +10,7 @@ import pytest
 from fakes import START, group
 from kernel import PORT, Kernel
 from zdd_agent.decide.traffic.health_checks import Schedule, schedules
-from zdd_agent.decide.traffic.quiet import Finding, described, left_of, proof
+from zdd_agent.decide.traffic.quiet import Proof, described, left_of, proof
 from zdd_agent.decide.traffic.trust import Trust, doubt_of_idle
 from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.model.aws import HealthCheck, Membership, Target
@@ -38,7 +38,7 @@ class Drain:
         for _ in range(round(seconds / STEP)):
             self.step()
 
-    def finding(self, until: Until = Until.CLOSED) -> Finding:
+    def finding(self, until: Until = Until.CLOSED) -> Proof:
         return proof(
             self.watch,
             until=until,
