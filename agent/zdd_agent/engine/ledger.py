@@ -61,7 +61,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._ended: deque[Operation] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[Verb, Outcome]] = Counter()
-        self._log = EventLog(first_seq=int(clock.now() * 1000))
+        self._log = EventLog(int(clock.now() * 1000), self._lock)
         self._closed = False
         self._asked_here = ""
         self.wake = threading.Event()

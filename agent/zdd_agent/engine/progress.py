@@ -22,12 +22,14 @@ class EventLog:
     Args:
         first_seq: must be higher than any number given out before a restart, or a watcher that comes back
             with its last number would wait for ever; the clock in milliseconds is.
+        lock: of whoever adds events while it holds it, and whose state `over` reads: with a lock of its own for the
+            log, one thread could hold the first and want the second, and another the other way round.
     """
 
-    def __init__(self, first_seq: int) -> None:
+    def __init__(self, first_seq: int, lock: threading.RLock) -> None:
         self._seq = first_seq
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(lock)
         self._closed = False
 
     def add(self, operation: Operation, text: str, now: float, until: float | None = None) -> None:

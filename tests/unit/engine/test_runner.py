@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
 
@@ -364,3 +365,24 @@ def test_a_forced_check_is_logged_with_who_asked(caplog: pytest.LogCaptureFixtur
     host = in_one_group()
     host.ledger.begin(Request(Verb.DRAIN, 1234, force=(Check.MIN_HEALTHY,)))
     assert "skips min-healthy: forced by uid 1234" in caplog.text
+
+
+def test_whoever_follows_never_holds_up_the_end_of_an_operation() -> None:
+    host = Host(group())
+    host.aws.put("web")  # alone in its group: every drain is refused at once
+    followed = threading.Event()
+
+    def follow() -> None:
+        while not followed.is_set():
+            operation = host.record().operation
+            if operation is not None:
+                host.ledger.events(operation.id, 0, 0.0005)
+
+    followers = [threading.Thread(target=follow, daemon=True) for _ in range(4)]
+    for one in followers:
+        one.start()
+    ending = threading.Thread(target=lambda: [host.do(Verb.DRAIN) for _ in range(300)], daemon=True)
+    ending.start()
+    ending.join(60.0)
+    followed.set()
+    assert not ending.is_alive(), "the loop and a follower wait for each other"
