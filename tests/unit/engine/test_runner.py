@@ -12,6 +12,7 @@ from fakes import START, arn, group
 from host import Host, succeeded
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Check, Outcome, Phase, Posture, Request, Verb
+from zdd_agent.model.record import Record
 
 DENIED = AgentError(
     Kind.AWS_DENIED, "cannot call DeregisterTargets: denied", value="elasticloadbalancing:DeregisterTargets"
@@ -372,13 +373,20 @@ def test_whoever_follows_never_holds_up_the_end_of_an_operation() -> None:
     host = Host(group())
     host.aws.put("web")  # alone in its group: every drain is refused at once
     followed = threading.Event()
+    write = host.store.write
+
+    def syncing(record: Record) -> None:
+        followed.wait(0.001)  # as a disk does: followers come meanwhile
+        write(record)
+
+    host.store.write = syncing  # type: ignore[method-assign]  the fake's own seam
 
     def follow() -> None:
         while not followed.is_set():
             operation = host.record().operation
             if operation is not None:
                 with suppress(AgentError):  # by now the sixteen after it have ended, too
-                    host.ledger.events(operation.id, 0, 0.0005)
+                    host.ledger.events(operation.id, 2**53, 0.0005)
 
     followers = [threading.Thread(target=follow, daemon=True) for _ in range(4)]
     for one in followers:
