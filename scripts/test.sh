@@ -19,5 +19,5 @@ else
 fi
 # Most of these tests wait most of the time: for a balancer's delays, for a host that boots. So more at once than cores.
 # One module, one process: its tests share hosts or a lab. tests/conftest.py says which module begins first.
-workers=$(($(getconf _NPROCESSORS_ONLN) * 3))
+workers=$(($(getconf _NPROCESSORS_ONLN) * 2))
 exec .venv/bin/pytest -n "$workers" --dist loadscope --no-loadscope-reorder ${system:+tests/system} "$@"
