@@ -22,7 +22,7 @@ from zdd_lab.model.faults import Fault, FaultKind
 
 SUBJECTS = 8
 DRAIN_CALLS = ("store.read", "store.write", "aws.groups_in_vpc", "aws.health", "aws.with_attributes", "aws.deregister")
-REJOIN_CALLS = ("store.read", "store.write", "aws.health", "aws.register")
+REJOIN_CALLS = ("store.read", "store.write", "aws.named_groups", "aws.health", "aws.register")
 # Every point of each verb: the call, and on which side of it.
 POINTS = [
     (verb, call, when)
@@ -36,6 +36,7 @@ IN_FLIGHT = [
     ("drain", "DescribeTargetHealth", "before"),
     ("drain", "DeregisterTargets", "before"),
     ("drain", "DeregisterTargets", "after"),
+    ("rejoin", "DescribeTargetGroups", "before"),
     ("rejoin", "DescribeTargetHealth", "before"),
     ("rejoin", "RegisterTargets", "before"),
     ("rejoin", "RegisterTargets", "after"),
