@@ -189,8 +189,9 @@ def _lay_out(root: Path, form: Format, texts: Path, version: str, date: str) -> 
             _run("gzip", "-9n", str(target))
 
     units = "usr/lib/systemd/system" if form.name == "rpm" else "lib/systemd/system"
-    for unit in ("zdd-agent.socket", "zdd-agent.service", "zdd-member@.service", "zdd-deploy@.service"):
-        put(TOP / "systemd" / unit, f"{units}/{unit}")
+    for pattern in ("zdd-*.socket", "zdd-*.service", "zdd-*.target"):
+        for unit in (TOP / "systemd").glob(pattern):
+            put(unit, f"{units}/{unit.name}")
     put(TOP / "systemd" / "zdd-agent.sysusers", "usr/lib/sysusers.d/zdd-agent.conf")
     put(TOP / "systemd" / "hooks.conf", "usr/share/doc/zdd-agent/hooks.conf")
     put(texts / "config.toml", "etc/zdd-agent/config.toml")

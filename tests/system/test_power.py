@@ -43,9 +43,13 @@ def test_a_reboot_rejoins_once_the_app_passes_the_probe(served: Site) -> None:
 def test_at_power_off_the_agent_outlives_the_membership_and_the_membership_the_app(served: Site) -> None:
     host = served.hosts[0]
     host.sh("systemctl enable --now zdd-member@app.service")
-    show = "systemctl show -P After"
-    assert "app.service" in host.sh(f"{show} zdd-member@app.service").stdout
-    assert "zdd-agent.service" in host.sh(f"{show} zdd-member@app.service").stdout
+    after = {
+        unit: host.sh(f"systemctl show -P After {unit}").stdout.split()
+        for unit in ("zdd-member@app.service", "zdd-agent-callers.target")
+    }
+    assert {"app.service", "zdd-agent-callers.target"} <= set(after["zdd-member@app.service"])
+    assert "zdd-agent.service" in after["zdd-agent-callers.target"]
+    assert host.sh("systemctl is-active zdd-agent-callers.target").stdout.strip() == "active", "else it orders nothing"
     host.sh("systemctl restart app.service")
     drained, stopped = _order(host, "succeeded: drained", "Stopped app.service")
     assert drained <= stopped

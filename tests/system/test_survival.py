@@ -65,3 +65,21 @@ def test_no_number_of_crashes_closes_the_socket(host: Host) -> None:
         host.sh("until systemctl kill -s KILL --kill-who=main zdd-agent.service 2>/dev/null; do sleep 0.05; done")
     assert host.sh("zdd-agent status", check=False).returncode == 0
     assert host.sh("systemctl is-active zdd-agent.socket").stdout.strip() == "active"
+
+
+@pytest.mark.parametrize("blow", [_kill, _restart], ids=["kill", "restart"])
+def test_a_stop_that_drains_ends_well_when_the_agent_is_struck_in_the_middle(
+    served: Site, blow: Callable[[Host, Path], None]
+) -> None:
+    # systemd starts no unit while one that is ordered after it stops: the agent must not wait for the drain's own end.
+    host = served.hosts[0]
+    host.sh("systemctl enable --now zdd-member@app.service")
+    with served.load() as result:
+        stopping = host.start("systemctl stop app.service")
+        host.wait("draining")
+        blow(host, Path())
+        host.wait("drained")
+        said, _ = stopping.communicate(timeout=60)
+        assert stopping.returncode == 0, said
+        assert host.sh("systemctl show -P Result zdd-member@app.service").stdout.strip() == "success"
+    assert result["failed"] == 0, result
