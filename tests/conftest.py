@@ -15,6 +15,7 @@ SLOW = (
     "system/test_survival.py",
     "ansible/test_rolling_again.py",
     "terraform/test_story.py",
+    "system/test_membership.py",
     "system/test_mistakes.py",
     "system/test_units.py",
     "ansible/test_rolling.py",

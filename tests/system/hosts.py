@@ -16,6 +16,8 @@ TOP = HERE.parent.parent
 PREFIX = "10.77.0"
 BOOT_SECONDS = 60.0
 _CGROUPS = Path("/sys/fs/cgroup")
+# Words before a command that ends with the tests, even when they are killed.
+LEASH = ("setpriv", "--pdeathsig", "TERM")
 
 APP_UNIT = """[Unit]
 Description=The app under load
@@ -86,7 +88,7 @@ class Host:
         # nspawn makes its groups below the one that it is started in: each host needs one of its own.
         join = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in self._groups)
         argv = [
-            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=read-only",
+            *LEASH, "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=read-only",
             f"--network-namespace-path=/run/netns/{self.namespace}", f"--machine={self.namespace}",
             "--directory", str(self.root), "--link-journal=no", "--resolv-conf=off", "--timezone=off",
         ]  # fmt: skip

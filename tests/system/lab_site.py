@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from hosts import HERE, PREFIX, TOP, Failed, Host, run
+from hosts import HERE, LEASH, PREFIX, TOP, Failed, Host, run
 from netns import inside
 from packages import image, layer
 
@@ -73,7 +73,14 @@ class Site:
             run(*there, "addr", "add", "169.254.169.254/32", "dev", "lo")
             run(*there, "link", "set", "host0", "up")
         (self.folder / "lab").mkdir()
-        argv = [*self.on_bridge(), sys.executable, str(HERE / "lab_process.py"), PREFIX, str(self.folder / "lab")]
+        argv = [
+            *LEASH,
+            *self.on_bridge(),
+            sys.executable,
+            str(HERE / "lab_process.py"),
+            PREFIX,
+            str(self.folder / "lab"),
+        ]
         env = {**os.environ, "PYTHONPATH": f"{TOP / 'agent'}:{HERE}"}
         with (self.folder / "lab.log").open("wb") as log:
             lab_process = subprocess.Popen(
