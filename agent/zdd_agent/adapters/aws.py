@@ -71,12 +71,13 @@ class Aws:
         session.set_config_variable("ec2_metadata_v1_disabled", True)
         credentials.use_role_of(self._metadata, session)
         session.register("before-send", _send_in_time)
-        # A client keeps for good what it was built with, and a role may be attached yet.
-        if session.get_credentials() is None:
-            raise NoCredentialsError
         # AWS_REGION is what the other SDKs read; botocore itself knows AWS_DEFAULT_REGION only.
         given = self._environ.get("AWS_REGION") or session.get_config_variable("region")
         region = given or self._metadata.identity().region
+        session.set_config_variable("region", region)  # for STS, too, which a profile may ask for a role's credentials
+        # A client keeps for good what it was built with, and a role may be attached yet.
+        if session.get_credentials() is None:
+            raise NoCredentialsError
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,

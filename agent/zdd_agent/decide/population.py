@@ -8,8 +8,8 @@ from zdd_agent.model.aws import Membership, State, Target, TargetHealth, TargetK
 from zdd_agent.model.operation import Observation
 
 # States of a target that is registered and only needs time. `draining` counts as absent: registering it again is what
-# brings it back.
-_REGISTERED = frozenset(State) - {State.DRAINING, State.UNHEALTHY_DRAINING}
+# brings it back. `unhealthy.draining` is registered: an NLB lets the connections of an unhealthy target end.
+_REGISTERED = frozenset(State) - {State.DRAINING}
 
 
 def keys(targets: Iterable[Target]) -> frozenset[TargetKey]:

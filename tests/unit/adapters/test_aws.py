@@ -173,13 +173,13 @@ def test_a_proxy_sees_nothing_of_the_metadata_service(monkeypatch: pytest.Monkey
     assert seen == []
 
 
+@pytest.mark.parametrize("region", ["region = eu-west-1\n", ""])  # without one: the host's own
 def test_nor_with_a_profile_that_takes_the_instances_credentials(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str
 ) -> None:
     config = tmp_path / "config"
     config.write_text(
-        "[default]\nregion = eu-west-1\nrole_arn = arn:aws:iam::123456789012:role/other\n"
-        "credential_source = Ec2InstanceMetadata\n"
+        f"[default]\n{region}role_arn = arn:aws:iam::123456789012:role/other\ncredential_source = Ec2InstanceMetadata\n"
     )
     with http_server("what STS says") as (proxy, seen), instance_profile(monkeypatch) as service:
         monkeypatch.setenv("AWS_CONFIG_FILE", str(config))

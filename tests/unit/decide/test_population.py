@@ -38,7 +38,7 @@ STANDS = [
     ((State.HEALTHY, ""), "pending registered"),
     ((State.UNHEALTHY, "Target.Timeout"), "pending registered"),
     ((State.UNAVAILABLE, "Target.HealthCheckDisabled"), "pending registered"),
-    ((State.UNHEALTHY_DRAINING, "Target.Timeout"), "pending registered absent"),
+    ((State.UNHEALTHY_DRAINING, "Target.Timeout"), "pending registered"),
     ((State.DRAINING, "Target.DeregistrationInProgress"), "pending draining absent"),
 ]
 
