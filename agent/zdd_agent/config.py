@@ -52,9 +52,12 @@ def load(environ: Mapping[str, str]) -> Settings:
         path = tuple(name.removeprefix(PREFIX).lower().split("__"))
         _merge(merged, _nested(path, environ[name]), f"{_VARIABLE}{name}", origin, ())
     try:
-        return Settings.model_validate(merged)
+        settings = Settings.model_validate(merged)
     except ValidationError as error:
         raise _complaint(error, origin) from None
+    if settings.outdated:
+        log.warning(settings.outdated)
+    return settings
 
 
 def _read(file: Path, *, optional: bool) -> dict[str, Any]:

@@ -81,10 +81,12 @@ def _serve(passed: socket.socket | None) -> int:
     )
     supervisor = Systemd()
     engine = build_engine(outside, supervisor, settings, boot_id(os.environ))
-    local = (
+    local = [
         ("socket", partial(socket_mode, settings.socket)),
         ("state", partial(state_folder, files, settings.state_directory)),
-    )
+    ]
+    if settings.outdated:
+        local.append(("settings", partial(str, settings.outdated)))
     reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
     api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access))
     transport = Transport(listener, api.handle, error_response)

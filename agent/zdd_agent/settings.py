@@ -66,7 +66,8 @@ class DrainSettings(_Table):
     """What ends a drain."""
 
     until: Until = Field(Until.CLOSED, description="`closed`, `idle` or `unused`")
-    floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed` or `adaptive`")
+    # No choice any more. Version 0.1.0 knew `adaptive`, and a host that names it must still start: `Settings.outdated`.
+    floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed`")
     floor_seconds: FloorSeconds = FloorSeconds()
     quiet_seconds: Seconds = Field(5.0, description="seconds without traffic that count as quiet, more than 0")
 
@@ -111,6 +112,13 @@ class Settings(_Table):
         if isinstance(self.min_healthy, str):
             return MinHealthy(percent=float(self.min_healthy.removesuffix("%")))
         return MinHealthy(self.min_healthy)
+
+    @property
+    def outdated(self) -> str:
+        """What a setting that is still accepted no longer does; empty when there is nothing to say."""
+        if self.drain.floor == "fixed":
+            return ""
+        return '`drain.floor = "adaptive"` now means "fixed": a drain waits `drain.floor_seconds`; remove the setting'
 
     @field_validator("min_healthy", mode="before")
     @classmethod

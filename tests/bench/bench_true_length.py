@@ -1,6 +1,6 @@
 """A drain at ALB's true length: lag 10 to 20 s, deregistration delay 300 s, 2 hosts, the demo's load.
 
-`python tests/bench/bench_true_length.py [idle | adaptive | flight | stream]...`; minutes long. Prints figures, and
+`python tests/bench/bench_true_length.py [idle | flight | stream]...`; minutes long. Prints figures, and
 fails when one of its promises is not kept.
 """
 
@@ -18,14 +18,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reporting
 
-from lab.drain_rig import Deregistration, Load, elb_calls, leave, load, operate, through
+from lab.drain_rig import Load, elb_calls, leave, load, operate, through
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
 from zdd_lab.model.profile import ALB
 
 RATE = 250.0  # requests a second, as in the demo
 SLOW = ("--slow-share", "0.03", "--slow-max", "2.0")
-MINUTE = 65.0  # s of load before an adaptive drain
 
 broken: list[str] = []
 rows: list[tuple[str, str, str]] = []
@@ -50,28 +49,6 @@ async def idle(lab: Lab, host: Host, under: Load) -> None:
     print(f"{host.name} idle: drained in {drained.seconds:.1f} s: {drained.message}", flush=True)
     promise(drained.seconds <= 40, "idle drains in at most 40 s")
     found("`idle`", "drained in at most 40 s", f"{drained.seconds:.1f} s")
-    await _back(lab, host, under, began)
-
-
-async def adaptive(lab: Lab, host: Host, under: Load) -> None:
-    """The floor is the nodes' own silence."""
-    await operate(lab, host, "rejoin")  # already in service: now the agent knows its membership
-    await asyncio.sleep(MINUTE)
-    began, gone = time.time(), Deregistration()
-    watching = asyncio.create_task(gone.watch(lab, host))
-    drained = await leave(lab, host, "--until", "idle")
-    await host.start_app("v2", SLOW)
-    await watching
-    lag = gone.last - gone.deregistered
-    took = drained.ended - gone.deregistered
-    print(
-        f"{host.name} adaptive: the slowest node's lag {lag:.1f} s, ended {took:.1f} s after deregistering "
-        f"({took - lag:+.1f} s), drained in {drained.seconds:.1f} s: {drained.message}",
-        flush=True,
-    )
-    promise(0 <= took - lag <= 8, "adaptive ends within the slowest node's lag + 8 s")
-    measured = f"{took:.1f} s after the deregistration; that node stopped after {lag:.1f} s"
-    found('`idle`, `floor = "adaptive"`', "at most 8 s after the slowest node has stopped sending", measured)
     await _back(lab, host, under, began)
 
 
@@ -120,7 +97,6 @@ async def _back(lab: Lab, host: Host, under: Load, began: float) -> None:
 
 SCENARIOS: dict[str, Callable[[Lab, Host, Load], Awaitable[None]]] = {
     "idle": idle,
-    "adaptive": adaptive,
     "flight": flight,
     "stream": stream,
 }
@@ -129,9 +105,8 @@ SCENARIOS: dict[str, Callable[[Lab, Host, Load], Awaitable[None]]] = {
 async def scenario(name: str) -> None:
     prefix = f"127.{random.randint(200, 250)}.{random.randint(1, 250)}"  # only to meet nobody
     async with Lab(prefix=prefix, profile=ALB, hosts=2, agents=False, app_arguments=SLOW) as lab:
-        floor = {"ZDD_AGENT_DRAIN__FLOOR": "adaptive"} if name == "adaptive" else {}
         for host in lab.hosts:
-            await host.start_agent(floor)
+            await host.start_agent()
         async with load(lab, RATE) as under:
             await asyncio.sleep(3)
             for host in lab.hosts:

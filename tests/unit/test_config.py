@@ -176,6 +176,18 @@ def test_variables_that_are_known_are_not_warned_of(file: Path, caplog: pytest.L
     assert caplog.text == ""
 
 
+def test_a_host_that_still_names_the_adaptive_floor_starts_and_is_told_that_it_is_fixed(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(file, '[drain]\nfloor = "adaptive"')
+    assert '`drain.floor = "adaptive"` now means "fixed"' in caplog.text
+
+
+def test_the_fixed_floor_is_not_spoken_of(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read(file, '[drain]\nfloor = "fixed"') == Settings()
+    assert caplog.text == ""
+
+
 def test_a_value_where_a_table_belongs_is_told_though_another_variable_sets_a_part_of_the_table(file: Path) -> None:
     message = complaint(
         file, ZDD_AGENT_DRAIN__FLOOR_SECONDS="4", ZDD_AGENT_DRAIN__FLOOR_SECONDS__APPLICATION="4"

@@ -153,6 +153,16 @@ def test_check_config_prints_what_the_daemon_would_use(folder: Path) -> None:
     assert (settings["poll"]["interval_seconds"], settings["socket"]) == (12, str(folder / "agent.sock"))
 
 
+def test_check_config_and_doctor_say_what_the_adaptive_floor_means_now(folder: Path) -> None:
+    adaptive, meaning = "[drain]\nfloor = 'adaptive'", '`drain.floor = "adaptive"` now means "fixed"'
+    with serving(folder, adaptive):
+        findings = Client(str(folder / "agent.sock")).call("POST", "/v1/doctor")["findings"]
+        argv = [sys.executable, "-m", "zdd_agent", "check-config"]
+        checked = subprocess.run(argv, env=environ(folder), capture_output=True, text=True, check=True)
+    assert [(one["ok"], meaning in one["said"]) for one in findings if one["name"] == "settings"] == [(True, True)]
+    assert meaning in checked.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "check-config"])
 def test_a_state_directory_that_cannot_be_used_ends_it_with_2(command: str, folder: Path) -> None:
     (folder / "a-file").touch()

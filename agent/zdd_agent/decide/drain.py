@@ -179,7 +179,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     back = registered(membership, seen)
     if back and evidence.agreed(lambda look: bool(registered(membership, look))):
         return _claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
-    floor = drain_end.floor_of(state, membership, evidence.senses, rules)
+    floor = drain_end.floor_of(state, membership, rules)
     finding = drain_end.judge(state, membership, evidence.senses, now, rules, told=not back)
     held = drain_end.blocking(state, evidence.senses, now)
     proved = finding is not None and finding.proved

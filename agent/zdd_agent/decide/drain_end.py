@@ -5,7 +5,6 @@ from __future__ import annotations
 from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
-from zdd_agent.decide.traffic import silence
 from zdd_agent.decide.traffic.quiet import Proof, described, left_of, proof
 from zdd_agent.decide.traffic.trust import doubt_of_idle
 from zdd_agent.model.aws import Membership, Target
@@ -61,7 +60,7 @@ def judge(
     until, watch = state.ending.until, senses.watch
     if until is Until.UNUSED or watch is None or senses.blind:
         return None
-    floor_ends_at = floor_of(state, membership, senses, rules)
+    floor_ends_at = floor_of(state, membership, rules)
     let_go_at = state.left.accepted_at
     return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
 
@@ -80,17 +79,12 @@ def blocking(state: Draining, senses: Senses, now: float) -> str:
     return f"the API says `unused`, but requests are under way: {described(busy, now, senses.watch.quiet_seconds)}"
 
 
-def floor_of(state: Draining, membership: Membership, senses: Senses, rules: Rules) -> float:
+def floor_of(state: Draining, membership: Membership, rules: Rules) -> float:
     """The moment before which a load balancer may still send this host new work, whatever the API says of it.
 
     With a deregistration delay that is shorter than the nodes' lag, the API says `unused` while they still send.
     """
-    let_go_at = state.left.accepted_at
-    ends = let_go_at + longest_floor(membership, rules.floor_seconds)
-    if rules.adaptive and senses.demands is not None and senses.watch is not None and not senses.blind:
-        by_silence = silence.floor_ends_at(senses.demands, senses.watch.heard, let_go_at)
-        return min(ends, by_silence) if by_silence is not None else ends
-    return ends
+    return state.left.accepted_at + longest_floor(membership, rules.floor_seconds)
 
 
 def verdict(state: Draining, membership: Membership, left: tuple[Target, ...], finding: Proof, now: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from zdd_agent.decide.actions import (
@@ -20,7 +20,7 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.trust import Trust
-from zdd_agent.decide.traffic.watch import Node, Watch
+from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.errors import AgentError
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Sample
@@ -44,14 +44,12 @@ class Senses:
         watch: what is open and what works.
         sampled_at: the last sample.
         blind: why the sensor tells nothing any more; empty while it does.
-        demands: how long each node must be silent, from before the deregistration; None for the fixed floor.
     """
 
     trust: Trust | None = None
     watch: Watch | None = None
     sampled_at: float = float("-inf")
     blind: str = ""
-    demands: Mapping[Node, float] | None = None
 
     def after(self, sample: Sample, membership: Membership, quiet_seconds: float) -> Senses:
         """What is known after one more sample of the membership's ports."""

@@ -46,7 +46,6 @@ def rules(settings: Settings) -> Rules:
         min_healthy=settings.healthy,
         until=settings.drain.until,
         floor_seconds=settings.drain.floor_seconds.by_kind,
-        adaptive=settings.drain.floor == "adaptive",
         quiet_seconds=settings.drain.quiet_seconds,
         poll_seconds=settings.poll.interval_seconds,
     )
@@ -77,12 +76,7 @@ def build_engine(
         counts_absent=settings.healthy.percent is not None,
         alive=supervisor.alive,
     )
-    sampler = Sampler(
-        outside.sensor,
-        outside.metadata,
-        adaptive=settings.drain.floor == "adaptive",
-        quiet_seconds=settings.drain.quiet_seconds,
-    )
+    sampler = Sampler(outside.sensor, outside.metadata, quiet_seconds=settings.drain.quiet_seconds)
     effects = Effects(
         ledger=ledger,
         observer=observer,

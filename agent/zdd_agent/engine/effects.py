@@ -30,7 +30,7 @@ from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Verb
-from zdd_agent.model.record import Guarding, Record
+from zdd_agent.model.record import Record
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
 
 
@@ -116,10 +116,7 @@ class Effects:
         return Found(membership, seen, terminating)
 
     def _sense(self, record: Record, evidence: Evidence) -> Sensed:
-        senses = self._sampler.sense(evidence.senses, record.membership)
-        if isinstance(record.state, Guarding):  # only before the deregistration does the nodes' past tell anything
-            senses = self._sampler.demands(senses, record.membership)
-        return Sensed(senses)
+        return Sensed(self._sampler.sense(evidence.senses, record.membership))
 
     def _probe(self, group: TargetGroup, target: Target) -> ProbeResult:
         # An app that hangs takes its whole time-out; several of them would outlast systemd's watchdog.

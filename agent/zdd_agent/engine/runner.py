@@ -8,7 +8,7 @@ import random
 from zdd_agent.decide import drain, rejoin
 from zdd_agent.decide.actions import Action, End, Found, Look, MakeClaim, Probe, Resume, Sense, Wait
 from zdd_agent.decide.again import again_at
-from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Sensed, Senses
+from zdd_agent.decide.evidence import Evidence, Sensed, Senses
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS
 from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.events import EventId, fields
@@ -129,10 +129,7 @@ class Runner:
             return 0.0
         self._list(record, now)
         self._watch_on(record, now)
-        if not self._sampler.adaptive or not record.membership.targets or record.left is not None:
-            return HEARTBEAT_SECONDS
-        self._sampler.idle(record.membership)
-        return SAMPLE_SECONDS
+        return HEARTBEAT_SECONDS
 
     def _decide(self, record: Record) -> Action:
         assert record.underway is not None  # noqa: S101  what mypy needs

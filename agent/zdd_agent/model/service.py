@@ -21,7 +21,6 @@ class Rules:
         min_healthy: how many other targets of each group must stay healthy.
         until: what ends a drain, unless the caller says otherwise.
         floor_seconds: for this long after a deregistration new work may come, by the kind of load balancer.
-        adaptive: go by the nodes' own silence instead, where it tells enough.
         quiet_seconds: a connection without a byte for this long is quiet.
         poll_seconds: between two looks at AWS while something changes.
     """
@@ -29,7 +28,6 @@ class Rules:
     min_healthy: MinHealthy
     until: Until
     floor_seconds: Mapping[BalancerKind, float]
-    adaptive: bool = False
     quiet_seconds: float = 5.0
     poll_seconds: float = 10.0
 

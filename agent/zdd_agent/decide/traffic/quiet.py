@@ -37,8 +37,7 @@ def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_end
         until: `closed` or `idle`; `unused` is never proved by the host.
         told: every target reads `draining` or `unused`.
         let_go_at: when the deregistration was accepted, seconds.
-        floor_ends_at: the moment before which new work may come, seconds: the fixed floor, or what
-            `silence.floor_ends_at` says.
+        floor_ends_at: the moment before which new work may come, seconds.
         now: seconds.
     """
     idle_at = _idle_at(watch, floor_ends_at) if told and now - watch.at <= _STALE_SECONDS else None
