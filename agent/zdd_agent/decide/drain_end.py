@@ -6,7 +6,7 @@ from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
 from zdd_agent.decide.traffic import silence
-from zdd_agent.decide.traffic.quiet import Proof, described, left_of, proof
+from zdd_agent.decide.traffic.quiet import Proof, described, held_by, left_of, left_to_others, looked_at, proof
 from zdd_agent.decide.traffic.trust import doubt_of_idle
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
@@ -66,18 +66,36 @@ def judge(
     return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
 
 
-def blocking(state: Draining, senses: Senses, now: float) -> str:
-    """The requests under way that hold the drain although the API calls every target `unused`; empty without any.
+def must_look(state: Draining, senses: Senses, now: float) -> bool:
+    """Whether the connections are relied on but have not been looked at lately, as after a restart."""
+    if state.ending.until is Until.UNUSED or senses.blind:
+        return False
+    return senses.watch is None or not looked_at(senses.watch, now)
 
-    With a deregistration delay that is shorter than a request, and for the flows of an NLB, `unused` says nothing of
-    them. A connection that is kept open without a request, such as a monitoring system's, holds nothing.
-    """
+
+def blocking(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
+    """What holds the drain although the API calls every target `unused`, for people; empty when nothing does."""
     if state.ending.until is Until.UNUSED or senses.watch is None or senses.blind:
         return ""
-    busy = tuple(track for track in senses.watch.open if track.unfinished)
-    if not busy:
+    held = held_by(senses.watch, _nodes(membership, senses))
+    if not held:
         return ""
-    return f"the API says `unused`, but requests are under way: {described(busy, now, senses.watch.quiet_seconds)}"
+    return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
+
+
+def others(membership: Membership, senses: Senses, now: float) -> str:
+    """The connections of peers that are no nodes, which no drain waits for, as the end of a sentence."""
+    if senses.watch is None or senses.blind:
+        return ""
+    tracks = left_to_others(senses.watch, _nodes(membership, senses))
+    return f"; not waited for: {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
+
+
+def _nodes(membership: Membership, senses: Senses) -> frozenset[str]:
+    """The load balancer's addresses: the peers that check; empty when none is known, or any peer may bring its work."""
+    if senses.watch is None or any(group.preserve_client_ip for group in membership.groups):
+        return frozenset()
+    return senses.watch.checking
 
 
 def floor_of(state: Draining, membership: Membership, senses: Senses, rules: Rules) -> float:

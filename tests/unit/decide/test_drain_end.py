@@ -347,3 +347,87 @@ def test_a_connection_that_is_kept_open_without_a_request_does_not_hold_a_drain_
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
     assert succeeded(host.do(Verb.DRAIN))
     assert host.clock.now() - START < 60
+
+
+def upload(cookie: int = 3, peer: str = NODE, *, ago: float) -> Connection:
+    """Many segments, answered within the tick in which the last one came: no one can say which came last."""
+    plain = connection(cookie, ago=ago, sent=ago, data_segments_received=9, data_segments_sent=1, acks_sent=4)
+    return replace(plain, peer=peer)
+
+
+def test_an_upload_that_may_have_been_answered_does_not_hold_a_drain_after_the_whole_delay() -> None:
+    host = busy_host()
+    host.sensor.silent.append((upload(ago=1.0), START))
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START < 320
+
+
+def test_what_may_be_a_request_under_way_holds_a_drain_with_a_short_delay_for_as_long_as_a_node_waits() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    host.sensor.silent.append((upload(ago=1.0), START))
+    assert succeeded(host.do(Verb.DRAIN))
+    assert 59 <= host.clock.now() - START < 75
+
+
+def test_a_drain_that_goes_on_after_a_restart_looks_at_the_connections_before_unused_ends_it() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
+    host.begin(Verb.DRAIN)
+    at(host, 5, lambda: host.sensor.open.append(working))
+    at(host, 70, lambda: host.sensor.open.remove(working))
+    while host.clock.now() - START < 40:
+        host.turn()
+    host.restart()
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 70
+
+
+PROMETHEUS = "10.0.7.7"
+
+
+def checked_host(until: Until = Until.CLOSED) -> Host:
+    """In service with a short deregistration delay; the node's health checks go on, and are known for what they are."""
+    host = busy_host(until)
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    check = connection(data_segments_received=1, data_segments_sent=1, bytes_received=130)
+    for n in range(30):
+        at(host, 10 * n + 0.1, lambda n=n: host.sensor.ended.append(replace(check, cookie=100 + n)))
+    return host
+
+
+def test_a_request_of_a_peer_that_is_no_node_holds_nothing_after_unused_and_is_reported() -> None:
+    host = checked_host()
+    scrape = replace(connection(2, ago=1.0, sent=50.0, data_segments_received=2), peer=PROMETHEUS)
+    host.sensor.open.append(scrape)
+    operation = host.do(Verb.DRAIN)
+    assert succeeded(operation)
+    assert host.clock.now() - START < 60
+    assert f"not waited for: {PROMETHEUS}:40002 to port 8080" in operation.message
+
+
+def test_a_request_of_a_node_holds_a_drain_also_where_the_nodes_are_known() -> None:
+    host = checked_host()
+    host.sensor.open.append(connection(2, ago=1.0, sent=50.0, data_segments_received=2))
+    operation = host.do(Verb.DRAIN)
+    assert operation.outcome is Outcome.TIMED_OUT
+    assert operation.message.count(f"{NODE}:40002 to port 8080") == 1
+
+
+def test_where_client_addresses_are_preserved_any_peers_request_holds_a_drain() -> None:
+    host = checked_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0, preserve_client_ip=True)
+    host.sensor.open.append(replace(connection(2, ago=1.0, sent=50.0, data_segments_received=2), peer=PROMETHEUS))
+    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+
+
+def test_a_stream_that_outlives_unused_holds_the_drain_until_it_ends() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    stream = connection(2, ago=40.0, sent=0.5, data_segments_received=1, data_segments_sent=90)
+    host.sensor.open.append(stream)
+    host.begin(Verb.DRAIN)
+    at(host, 70, lambda: host.sensor.open.remove(stream))
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 70

@@ -10,6 +10,9 @@ from zdd_agent.model.kernel import Until
 
 # Seconds after which a look at the kernel proves nothing any more: several samples were missed by then.
 _STALE_SECONDS = 2.0
+# Seconds without a byte after which a load balancer gives up a request: the default idle time-out of an ALB,
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html
+_GIVEN_UP_SECONDS = 60.0
 # How many connections are named to people; the others are counted.
 _NAMED = 5
 
@@ -41,7 +44,7 @@ def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_end
             `silence.floor_ends_at` says.
         now: seconds.
     """
-    idle_at = _idle_at(watch, floor_ends_at) if told and now - watch.at <= _STALE_SECONDS else None
+    idle_at = _idle_at(watch, floor_ends_at) if told and looked_at(watch, now) else None
     if idle_at is not None and idle_at > now:
         idle_at = None
     missing = _missing(watch, until=until, told=told, floor_ends_at=floor_ends_at, now=now)
@@ -58,12 +61,43 @@ def left_of(watch: Watch, until: Until) -> tuple[Track, ...]:
     return watch.working if until is Until.IDLE else watch.open
 
 
+def looked_at(watch: Watch, now: float) -> bool:
+    """Whether the last look at the kernel is fresh enough to prove anything."""
+    return now - watch.at <= _STALE_SECONDS
+
+
+def held_by(watch: Watch, nodes: frozenset[str]) -> tuple[Track, ...]:
+    """The connections that hold a drain although the API calls every target `unused`, the oldest first.
+
+    With a deregistration delay that is shorter than a request, and for the flows of an NLB, `unused` says nothing of
+    what is under way. So the work of the nodes counts; an idle connection holds nothing. Where nobody can tell whether
+    the last byte on a connection was a request or its answer, it counts until a load balancer would have given up the
+    request: it must neither be cut, nor keep a drain from ending that has answered everything.
+
+    Args:
+        watch: of the ports of the membership, by a sensor that is trusted.
+        nodes: the load balancer's addresses; empty when any peer may be one.
+    """
+    tracks = (track for track in watch.open if not nodes or track.connection.peer in nodes)
+    return tuple(track for track in tracks if _holds(track, watch.quiet_seconds))
+
+
+def left_to_others(watch: Watch, nodes: frozenset[str]) -> tuple[Track, ...]:
+    """The connections of peers that are no nodes, such as a monitoring system's; none where any peer may be one."""
+    return tuple(track for track in watch.open if nodes and track.connection.peer not in nodes)
+
+
 def described(tracks: Iterable[Track], at: float, quiet_seconds: float) -> str:
     """Connections by name, for people: peer, port, age and whether there is work on them; the first few of them."""
     every = tuple(tracks)
     named = [_described(track, at, quiet_seconds) for track in every[:_NAMED]]
     more = len(every) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def _holds(track: Track, quiet_seconds: float) -> bool:
+    unclear = track.answered is None and track.moved_within(_GIVEN_UP_SECONDS)
+    return unclear or track.surely_works(quiet_seconds)
 
 
 def _idle_at(watch: Watch, floor_ends_at: float) -> float | None:
@@ -75,7 +109,7 @@ def _idle_at(watch: Watch, floor_ends_at: float) -> float | None:
 def _missing(watch: Watch, *, until: Until, told: bool, floor_ends_at: float, now: float) -> str:
     if until is Until.UNUSED:
         return "waiting for the API to say `unused`"
-    if now - watch.at > _STALE_SECONDS:
+    if not looked_at(watch, now):
         return f"the last look at the connections is {now - watch.at:.0f} s old"
     if left := left_of(watch, until):
         return _waiting(watch, left, now)
@@ -96,8 +130,8 @@ def _waiting(watch: Watch, left: tuple[Track, ...], now: float) -> str:
 
 def _described(track: Track, at: float, quiet_seconds: float) -> str:
     connection = track.connection
-    work = "with work" if track.works(quiet_seconds) else "without work"
-    return f"{connection.peer}:{connection.peer_port} to port {connection.port}, {_age(track, at)} old, {work}"
+    work = "with" if track.surely_works(quiet_seconds) else "perhaps with" if track.works(quiet_seconds) else "without"
+    return f"{connection.peer}:{connection.peer_port} to port {connection.port}, {_age(track, at)} old, {work} work"
 
 
 def _age(track: Track, at: float) -> str:

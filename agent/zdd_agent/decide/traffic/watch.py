@@ -30,7 +30,7 @@ class Track:
         seen_at: the sample it was last seen in.
         since: the sample it was first seen in; it is older than that if not `fresh`.
         fresh: it came while we watched.
-        answered: as far as the kernel can tell, data was sent after the last data was received, or none ever came.
+        answered: whether data was sent after the last data was received, or none ever came; None while that is unclear.
         acks_before: its `acks_sent` before the last data was received; None when unknown.
     """
 
@@ -38,7 +38,7 @@ class Track:
     seen_at: float
     since: float
     fresh: bool
-    answered: bool
+    answered: bool | None
     acks_before: int | None
 
     @property
@@ -56,14 +56,14 @@ class Track:
         """Whether a byte came or left in the last seconds before it was seen."""
         return min(self.connection.last_received_seconds_ago, self.connection.last_sent_seconds_ago) < seconds
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether something is unread, unsent or unanswered."""
-        return self.connection.unread > 0 or self.connection.unsent > 0 or not self.answered
-
     def works(self, quiet_seconds: float) -> bool:
-        """Whether the app, the kernel or the peer still has something to do with it."""
-        return self.unfinished or self.moved_within(quiet_seconds)
+        """Whether the app, the kernel or the peer has something to do with it, or may have."""
+        return self.answered is None or self.surely_works(quiet_seconds)
+
+    def surely_works(self, quiet_seconds: float) -> bool:
+        """Whether something is unread, unsent or unanswered, or a byte came or left in the last seconds."""
+        one = self.connection
+        return one.unread > 0 or one.unsent > 0 or self.answered is False or self.moved_within(quiet_seconds)
 
     def seen(self, connection: Connection, at: float) -> Track:
         """The same connection in a later sample."""
@@ -165,6 +165,12 @@ class Watch:
         return heard
 
     @property
+    def checking(self) -> frozenset[str]:
+        """The peers whose connections are the load balancer's health checks, as far as they were seen to be."""
+        rows = self.rows.items()
+        return frozenset(row.peer for row, moments in rows if health_checks.is_check(row, moments, self.checks))
+
+    @property
     def last_activity(self) -> float:
         """The moment of the last new connection or byte received, health checks apart."""
         return max(self.unseen_at, *self.heard.values(), _NEVER)
@@ -186,14 +192,14 @@ def _row(track: Track, checks: Schedules) -> Row | None:
     return health_checks.row(track.connection, track.seen_at - track.since, checks) if track.fresh else None
 
 
-def _answered(connection: Connection, came: int, before: Track | None, acks_before: int | None) -> bool:
-    """Whether data was sent after the last data was received.
+def _answered(connection: Connection, came: int, before: Track | None, acks_before: int | None) -> bool | None:
+    """Whether data was sent after the last data was received; None when these figures do not tell.
 
     The kernel knows both moments to a tick of 1 to 10 ms only. An app that answers faster leaves them equal; so does
     one that got the next request as its answer left, and is still busy with it. What tells these apart is that Linux
     acknowledges data with the answer to it if that comes soon, else with a segment of its own, within 0.2 s: when
     none was sent meanwhile, the last thing was the answer. And a connection that brought a single segment has but one
-    thing to answer. Otherwise it counts as unanswered, at worst until the peer closes it.
+    thing to answer.
 
     Args:
         connection: now.
@@ -209,7 +215,7 @@ def _answered(connection: Connection, came: int, before: Track | None, acks_befo
     if connection.data_segments_received == 1:
         return True
     if before is None:
-        return False
+        return None
     if before.answered and not came:
         return True
-    return connection.acks_sent == acks_before and received >= _ACKNOWLEDGED_SECONDS
+    return True if connection.acks_sent == acks_before and received >= _ACKNOWLEDGED_SECONDS else None
