@@ -18,6 +18,9 @@ _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python does not name it
 _PATIENCE_SECONDS = 2.0
 # Above the 32 KiB that the kernel fills at the most.
 _BUFFER_BYTES = 65_536
+# Connections that a dump may have, and no more: a watch of so many takes 24 MB and most of a core (bench_sensor.py),
+# and the unit's memory limit is 256 MB, for all that the agent does.
+MAX_CONNECTIONS = 20_000
 # Ends that one sample takes at the most; whatever ends faster than this is not quiet anyway.
 _MAX_ENDED = 20_000
 
@@ -29,9 +32,10 @@ class KernelSensor:
     the ports: so `close` when nobody watches. Not for several threads.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        """`now` is the agent's clock, in seconds."""
+    def __init__(self, now: Callable[[], float], *, most: int = MAX_CONNECTIONS) -> None:
+        """`now` is the agent's clock, in seconds; with more connections than `most` it refuses to look."""
         self._now = now
+        self._most = most
         self._ports: tuple[int, ...] = ()
         self._asked: socket.socket | None = None
         self._told: socket.socket | None = None
@@ -63,7 +67,7 @@ class KernelSensor:
 
     def _sample(self, ports: tuple[int, ...], own: frozenset[bytes]) -> Sample:
         if not 0 < len(ports) <= sock_diag.MAX_PORTS:
-            raise OSError(errno.EINVAL, f"{len(ports)} ports")
+            raise OSError(f"{len(ports)} ports are asked for, of at most {sock_diag.MAX_PORTS}")
         lost = self._asked is None or self._told is None or ports != self._ports
         asked, told = self._open(ports) if lost else (self._asked, self._told)
         assert asked is not None  # noqa: S101  what mypy needs
@@ -101,6 +105,8 @@ class KernelSensor:
                     listening.add(seen.port)
                 else:
                     return frozenset(listening), tuple(found.values())
+            if len(found) > self._most:
+                raise OSError(f"there are more than {self._most} connections")
 
 
 def _netlink() -> socket.socket:

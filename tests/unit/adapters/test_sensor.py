@@ -231,6 +231,19 @@ def test_more_ends_than_fit_are_said_to_be_lost(app: App, sensor: KernelSensor) 
     assert until(sensor, app.port, lambda s: s.lost).lost
 
 
+def test_it_does_not_look_at_more_connections_than_memory_allows(app: App) -> None:
+    bounded = KernelSensor(time.monotonic, most=3)
+    ports = frozenset({app.port})
+    pairs = [app.pair() for _ in range(4)]
+    with pytest.raises(AgentError, match="more than 3 connections") as refused:
+        bounded.sample(ports, OWN)
+    assert refused.value.transient
+    for kept in pairs[0]:
+        kept.close()
+    until(bounded, app.port, lambda s: len(s.connections) == 3)
+    bounded.close()
+
+
 def test_it_sees_nothing_of_other_ports(app: App, sensor: KernelSensor) -> None:
     other = App()
     try:

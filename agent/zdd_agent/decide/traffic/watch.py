@@ -15,6 +15,8 @@ _MISSING_SECONDS = 1.0
 # Seconds within which Linux acknowledges what it received, with or without data to send: TCP_DELACK_MAX of
 # <net/tcp.h> is 0.2; and some more, for a busy host.
 _ACKNOWLEDGED_SECONDS = 0.5
+# Peers that have ended all their connections, of which it is remembered when they were last heard; the latest ones.
+MAX_HEARD = 4096
 _NEVER = float("-inf")
 
 # A peer's address and the port of the app that it speaks to: a load balancer's node lets each target go on its own.
@@ -139,6 +141,8 @@ class Watch:
         rows, over = health_checks.settled(health_checks.extended(self.rows, came), self.checks, at)
         for row, moments in over.items():
             heard[row.peer, row.port] = max(heard.get((row.peer, row.port), _NEVER), moments[-1])
+        if len(heard) > MAX_HEARD:
+            heard = dict(sorted(heard.items(), key=lambda one: one[1])[-MAX_HEARD // 2 :])
         unseen_at = at if sample.lost else self.unseen_at
         now = replace(self, at=at, listening=sample.listening, tracks=tracks, rows=rows)
         return _judged(replace(now, unseen_at=unseen_at, ended=heard))
