@@ -190,8 +190,8 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
             return Look()
         if finding is not None and finding.proved:
             return End(Outcome.SUCCEEDED, drain_end.verdict(state, membership, left, finding, now))
-        others = drain_end.others(membership, evidence.senses, now)
-        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s{others}")
+        unproved = drain_end.unproved(state, membership, evidence.senses, now)
+        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s{unproved}")
     states = "; ".join(str(seen.of(target) or target) for target in left) or held
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     if now >= one.deadline:

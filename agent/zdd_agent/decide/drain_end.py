@@ -83,10 +83,15 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
     return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
 
 
-def others(membership: Membership, senses: Senses, now: float) -> str:
-    """The connections of peers that are no nodes, which no drain waits for, as the end of a sentence."""
-    if senses.watch is None or senses.blind:
+def unproved(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
+    """What a drain that ended with the API's `unused` did not wait for, as the end of a sentence.
+
+    That is the connections of peers that are no nodes, or all of them where the kernel told nothing any more.
+    """
+    if state.ending.until is Until.UNUSED or senses.watch is None:
         return ""
+    if senses.blind:
+        return f"; by the API's `unused` alone: {senses.blind}"
     tracks = left_to_others(senses.watch, _nodes(membership, senses))
     return f"; not waited for: {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
 

@@ -82,6 +82,7 @@ def build_engine(
         outside.metadata,
         adaptive=settings.drain.floor == "adaptive",
         quiet_seconds=settings.drain.quiet_seconds,
+        ignored=settings.drain.ignored,
     )
     effects = Effects(
         ledger=ledger,

@@ -21,9 +21,9 @@ def connection(cookie: int = 1, *, ago: float = 0.0, sent: float = 0.0, **more: 
     return replace(plain, last_received_seconds_ago=ago, last_sent_seconds_ago=sent)
 
 
-def busy_host(until: Until = Until.CLOSED) -> Host:
+def busy_host(until: Until = Until.CLOSED, **drain: object) -> Host:
     """In service, with one connection of a node open, whose last request was answered long ago."""
-    host = Host(group(), until=until)
+    host = Host(group(), until=until, drain=drain)
     host.aws.put("web")
     host.aws.put_sibling("web")
     keep_alive(host)
@@ -387,9 +387,9 @@ def test_a_drain_that_goes_on_after_a_restart_looks_at_the_connections_before_un
 PROMETHEUS = "10.0.7.7"
 
 
-def checked_host(until: Until = Until.CLOSED) -> Host:
+def checked_host(**drain: object) -> Host:
     """In service with a short deregistration delay; the node's health checks go on, and are known for what they are."""
-    host = busy_host(until)
+    host = busy_host(**drain)
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
     check = connection(data_segments_received=1, data_segments_sent=1, bytes_received=130)
     for n in range(30):
@@ -420,6 +420,24 @@ def test_where_client_addresses_are_preserved_any_peers_request_holds_a_drain() 
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0, preserve_client_ip=True)
     host.sensor.open.append(replace(connection(2, ago=1.0, sent=50.0, data_segments_received=2), peer=PROMETHEUS))
     assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+
+
+def test_a_peer_that_the_settings_ignore_holds_nothing_where_client_addresses_are_preserved() -> None:
+    host = checked_host(ignore_peers=["10.0.7.0/24"])
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0, preserve_client_ip=True)
+    host.sensor.open.append(replace(connection(2, ago=1.0, sent=50.0, data_segments_received=2), peer=PROMETHEUS))
+    assert succeeded(host.do(Verb.DRAIN))
+
+
+def test_a_drain_by_unused_alone_says_why_the_connections_did_not_end_it() -> None:
+    host = busy_host()
+    host.begin(Verb.DRAIN)
+
+    def fails() -> None:
+        host.sensor.error = AgentError(Kind.FAILED, "there are more than 20000 connections", transient=True)
+
+    at(host, 20, fails)
+    assert "by the API's `unused` alone: there are more than 20000 connections" in host.finish().message
 
 
 def test_a_stream_that_outlives_unused_holds_the_drain_until_it_ends() -> None:
