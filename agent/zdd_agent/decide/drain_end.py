@@ -5,8 +5,8 @@ from __future__ import annotations
 from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
-from zdd_agent.decide.traffic import silence
-from zdd_agent.decide.traffic.quiet import Proof, described, held_by, left_of, left_to_others, looked_at, proof
+from zdd_agent.decide.traffic import after_unused, silence
+from zdd_agent.decide.traffic.quiet import Proof, described, left_of, looked_at, proof
 from zdd_agent.decide.traffic.trust import doubt_of_idle
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
@@ -77,10 +77,12 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
     """What holds the drain although the API calls every target `unused`, for people; empty when nothing does."""
     if state.ending.until is Until.UNUSED or senses.watch is None or senses.blind:
         return ""
-    held = held_by(senses.watch, _nodes(membership, senses))
-    if not held:
-        return ""
-    return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
+    nodes = _nodes(membership, senses)
+    if held := after_unused.work_of(senses.watch, nodes):
+        return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
+    if node := after_unused.still_sending(senses.watch, nodes, now):
+        return f"the API says `unused`, but the load balancer's node {node} still sends"
+    return ""
 
 
 def unproved(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
@@ -92,15 +94,13 @@ def unproved(state: Draining, membership: Membership, senses: Senses, now: float
         return ""
     if senses.blind:
         return f"; by the API's `unused` alone: {senses.blind}"
-    tracks = left_to_others(senses.watch, _nodes(membership, senses))
+    tracks = after_unused.of_others(senses.watch, _nodes(membership, senses))
     return f"; not waited for: {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
 
 
 def _nodes(membership: Membership, senses: Senses) -> frozenset[str]:
-    """The load balancer's addresses: the peers that check; empty when none is known, or any peer may bring its work."""
-    if senses.watch is None or any(group.preserve_client_ip for group in membership.groups):
-        return frozenset()
-    return senses.watch.checking
+    """The peers that bring the load balancer's work; empty when any peer may."""
+    return frozenset() if any(group.preserve_client_ip for group in membership.groups) else senses.nodes
 
 
 def floor_of(state: Draining, membership: Membership, senses: Senses, rules: Rules) -> float:

@@ -45,6 +45,7 @@ class Senses:
         sampled_at: the last sample.
         blind: why the sensor tells nothing any more; empty while it does.
         demands: how long each node must be silent, from before the deregistration; None for the fixed floor.
+        nodes: the load balancer's addresses, as far as they were known at any time; empty while none is.
     """
 
     trust: Trust | None = None
@@ -52,6 +53,7 @@ class Senses:
     sampled_at: float = float("-inf")
     blind: str = ""
     demands: Mapping[Node, float] | None = None
+    nodes: frozenset[str] = frozenset()
 
     def after(self, sample: Sample, membership: Membership, quiet_seconds: float) -> Senses:
         """What is known after one more sample of the membership's ports."""

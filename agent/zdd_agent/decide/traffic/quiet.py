@@ -10,9 +10,6 @@ from zdd_agent.model.kernel import Until
 
 # Seconds after which a look at the kernel proves nothing any more: several samples were missed by then.
 _STALE_SECONDS = 2.0
-# Seconds without a byte after which a load balancer gives up a request: the default idle time-out of an ALB,
-# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html
-_GIVEN_UP_SECONDS = 60.0
 # How many connections are named to people; the others are counted.
 _NAMED = 5
 
@@ -66,38 +63,12 @@ def looked_at(watch: Watch, now: float) -> bool:
     return now - watch.at <= _STALE_SECONDS
 
 
-def held_by(watch: Watch, nodes: frozenset[str]) -> tuple[Track, ...]:
-    """The connections that hold a drain although the API calls every target `unused`, the oldest first.
-
-    With a deregistration delay that is shorter than a request, and for the flows of an NLB, `unused` says nothing of
-    what is under way. So the work of the nodes counts; an idle connection holds nothing. Where nobody can tell whether
-    the last byte on a connection was a request or its answer, it counts until a load balancer would have given up the
-    request: it must neither be cut, nor keep a drain from ending that has answered everything.
-
-    Args:
-        watch: of the ports of the membership, by a sensor that is trusted.
-        nodes: the load balancer's addresses; empty when any peer may be one.
-    """
-    tracks = (track for track in watch.open if not nodes or track.connection.peer in nodes)
-    return tuple(track for track in tracks if _holds(track, watch.quiet_seconds))
-
-
-def left_to_others(watch: Watch, nodes: frozenset[str]) -> tuple[Track, ...]:
-    """The connections of peers that are no nodes, such as a monitoring system's; none where any peer may be one."""
-    return tuple(track for track in watch.open if nodes and track.connection.peer not in nodes)
-
-
 def described(tracks: Iterable[Track], at: float, quiet_seconds: float) -> str:
     """Connections by name, for people: peer, port, age and whether there is work on them; the first few of them."""
     every = tuple(tracks)
     named = [_described(track, at, quiet_seconds) for track in every[:_NAMED]]
     more = len(every) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
-
-
-def _holds(track: Track, quiet_seconds: float) -> bool:
-    unclear = track.answered is None and track.moved_within(_GIVEN_UP_SECONDS)
-    return unclear or track.surely_works(quiet_seconds)
 
 
 def _idle_at(watch: Watch, floor_ends_at: float) -> float | None:

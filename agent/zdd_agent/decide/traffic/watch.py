@@ -169,12 +169,6 @@ class Watch:
         return heard
 
     @property
-    def checking(self) -> frozenset[str]:
-        """The peers whose connections are the load balancer's health checks, as far as they were seen to be."""
-        rows = self.rows.items()
-        return frozenset(row.peer for row, moments in rows if health_checks.is_check(row, moments, self.checks))
-
-    @property
     def last_activity(self) -> float:
         """The moment of the last new connection or byte received, health checks apart."""
         return max(self.unseen_at, *self.heard.values(), _NEVER)
