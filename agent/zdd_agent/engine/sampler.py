@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import inf
 
 from zdd_agent.decide.evidence import Senses
@@ -13,7 +11,6 @@ from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.silence import History
 from zdd_agent.errors import AgentError
 from zdd_agent.model.aws import Membership
-from zdd_agent.model.kernel import Connection, Sample
 from zdd_agent.ports import Metadata, Sensor
 
 log = logging.getLogger(__name__)
@@ -25,22 +22,12 @@ class Sampler:
     Args:
         adaptive: keep the nodes' history while no operation is under way.
         quiet_seconds: how long without a byte counts as quiet.
-        ignored: networks whose connections are left out: no drain waits for them, and they win no trust.
     """
 
-    def __init__(
-        self,
-        sensor: Sensor,
-        metadata: Metadata,
-        *,
-        adaptive: bool,
-        quiet_seconds: float,
-        ignored: Collection[IPv4Network | IPv6Network] = (),
-    ) -> None:
+    def __init__(self, sensor: Sensor, metadata: Metadata, *, adaptive: bool, quiet_seconds: float) -> None:
         self._sensor = sensor
         self._metadata = metadata
         self._quiet_seconds = quiet_seconds
-        self._ignored = ignored
         self._history: History | None = None
         self._history_of: Membership | None = None
         self.adaptive = adaptive
@@ -48,7 +35,8 @@ class Sampler:
     def sense(self, senses: Senses, membership: Membership) -> Senses:
         """What is known after one more sample. A sensor that fails is believed no more in this operation."""
         try:
-            sample = self._sample(membership)
+            ports, addresses = self._scope(membership)
+            sample = self._sensor.sample(ports, addresses)
         except AgentError as error:
             return replace(senses, blind=error.message)
         if self._history is not None and self._history_of == membership:
@@ -64,7 +52,8 @@ class Sampler:
     def idle(self, membership: Membership) -> None:
         """One sample for the history, between operations; a failure ends it until the next."""
         try:
-            sample = self._sample(membership)
+            ports, addresses = self._scope(membership)
+            sample = self._sensor.sample(ports, addresses)
         except AgentError as error:
             log.debug("no history of the nodes: %s", error)
             self._history = None
@@ -74,21 +63,9 @@ class Sampler:
         self._history_of = membership
 
     def rest(self) -> None:
-        """Stop sampling; drop the history, which must describe only the time just before a drain."""
+        """Nobody watches now. The history ends: what it tells is the time right before a drain."""
         self._sensor.close()
         self._history = None
-
-    def _sample(self, membership: Membership) -> Sample:
-        ports, addresses = self._scope(membership)
-        sample = self._sensor.sample(ports, addresses)
-        if not self._ignored:
-            return sample
-        return replace(sample, connections=self._heeded(sample.connections), ended=self._heeded(sample.ended))
-
-    def _heeded(self, connections: tuple[Connection, ...]) -> tuple[Connection, ...]:
-        peers = {c.peer: ip_address(c.peer) for c in connections}
-        ignored = {peer for peer, address in peers.items() if any(address in network for network in self._ignored)}
-        return tuple(c for c in connections if c.peer not in ignored)
 
     def _scope(self, membership: Membership) -> tuple[frozenset[int], frozenset[str]]:
         """The app's ports, and this host's own addresses at which a load balancer reaches it."""
