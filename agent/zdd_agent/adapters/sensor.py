@@ -14,12 +14,12 @@ from zdd_agent.model.kernel import Connection, Sample
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python does not name it
-# Seconds that the kernel may take for one dump, which takes milliseconds: bounds what should not happen.
+# Seconds that the kernel may take for one dump. A dump takes milliseconds: this bounds what should not happen.
 _PATIENCE_SECONDS = 2.0
 # Above the 32 KiB that the kernel fills at the most.
 _BUFFER_BYTES = 65_536
-# Connections that a dump may have, and no more: a watch of so many takes 24 MB and most of a core (bench_sensor.py),
-# and the unit's memory limit is 256 MB, for all that the agent does.
+# The most connections that a dump may have. A watch of them takes 24 MB and most of a core (bench_sensor.py); the
+# unit's memory limit is 256 MB, for all that the agent does.
 MAX_CONNECTIONS = 20_000
 # Ends that one sample takes at the most; whatever ends faster than this is not quiet anyway.
 _MAX_ENDED = 20_000
@@ -112,7 +112,7 @@ class KernelSensor:
 def _netlink() -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, sock_diag.NETLINK_SOCK_DIAG)
     made.settimeout(_PATIENCE_SECONDS)
-    made.bind((0, 0))  # without a port of its own a socket is told nothing
+    made.bind((0, 0))  # a socket that is not bound receives nothing
     return made
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zdd_agent.decide.traffic.watch import Track, Watch
 from zdd_agent.model.kernel import Until
 
-# Seconds after which a look at the kernel proves nothing any more: several samples were missed by then.
+# Seconds after which a look at the kernel proves nothing any more: several samples are missing by then.
 _STALE_SECONDS = 2.0
 # How many connections are named to people; the others are counted.
 _NAMED = 5
@@ -21,7 +21,7 @@ class Proof:
     Args:
         proved: it may.
         said: why it may, or what is still missing.
-        idle_at: since when `idle` has been proved, without a break until now; None when it is not.
+        idle_at: since when `idle` has been proved without a break; None when it is not.
     """
 
     proved: bool
@@ -64,7 +64,7 @@ def looked_at(watch: Watch, now: float) -> bool:
 
 
 def described(tracks: Iterable[Track], at: float, quiet_seconds: float) -> str:
-    """Connections by name, for people: peer, port, age and whether there is work on them; the first few of them."""
+    """Connections by name, for people: peer, port, age, and whether they have work; only the first few."""
     every = tuple(tracks)
     named = [_described(track, at, quiet_seconds) for track in every[:_NAMED]]
     more = len(every) - len(named)
