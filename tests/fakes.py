@@ -134,15 +134,10 @@ class FakeProber:
 
 @dataclass
 class FakeSensor:
-    """The kernel: a listener on every port, and the connections that a test puts in `open`, `silent` and `ended`.
-
-    On those in `silent` nothing happens from the given moment on: the time since their last byte grows.
-    """
+    """The kernel: a listener on every port, and the connections that a test puts in `open`."""
 
     clock: FakeClock
     open: list[Connection] = field(default_factory=list)
-    silent: list[tuple[Connection, float]] = field(default_factory=list)
-    ended: list[Connection] = field(default_factory=list)
     deaf: frozenset[int] = frozenset()
     error: AgentError | None = None
     samples: int = 0
@@ -152,17 +147,10 @@ class FakeSensor:
         if self.error is not None:
             raise self.error
         now = self.clock.now()
-        every = (*self.open, *(_older(c, now - since) for c, since in self.silent))
-        ended, self.ended = tuple(self.ended), []
-        return Sample(now, ports - self.deaf, tuple(c for c in every if c.port in ports), ended)
+        return Sample(now, ports - self.deaf, tuple(c for c in self.open if c.port in ports))
 
     def close(self) -> None:
         pass
-
-
-def _older(connection: Connection, seconds: float) -> Connection:
-    received, sent = connection.last_received_seconds_ago + seconds, connection.last_sent_seconds_ago + seconds
-    return replace(connection, last_received_seconds_ago=received, last_sent_seconds_ago=sent)
 
 
 @dataclass

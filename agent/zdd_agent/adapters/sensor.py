@@ -18,11 +18,11 @@ _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python does not name it
 _PATIENCE_SECONDS = 2.0
 # Above the 32 KiB that the kernel fills at the most.
 _BUFFER_BYTES = 65_536
+# Ends that one sample takes at the most; whatever ends faster than this is not quiet anyway.
+_MAX_ENDED = 20_000
 # The most connections that a dump may have. A watch of them takes 24 MB and most of a core (bench_sensor.py); the
 # unit's memory limit is 256 MB, for all that the agent does.
 MAX_CONNECTIONS = 20_000
-# Ends that one sample takes at the most; whatever ends faster than this is not quiet anyway.
-_MAX_ENDED = 20_000
 
 
 class KernelSensor:
@@ -67,7 +67,7 @@ class KernelSensor:
 
     def _sample(self, ports: tuple[int, ...], own: frozenset[bytes]) -> Sample:
         if not 0 < len(ports) <= sock_diag.MAX_PORTS:
-            raise OSError(f"{len(ports)} ports are asked for, of at most {sock_diag.MAX_PORTS}")
+            raise OSError(errno.EINVAL, f"{len(ports)} ports")
         lost = self._asked is None or self._told is None or ports != self._ports
         asked, told = self._open(ports) if lost else (self._asked, self._told)
         assert asked is not None  # noqa: S101  what mypy needs

@@ -355,9 +355,21 @@ def upload(cookie: int = 3, peer: str = NODE, *, ago: float) -> Connection:
     return replace(plain, peer=peer)
 
 
+def nothing_more_happens_on(host: Host, one: Connection) -> None:
+    """It stays open, and the time since its last byte grows by the second."""
+
+    def older(seconds: int) -> None:
+        ago = one.last_received_seconds_ago + seconds
+        host.sensor.open = [c for c in host.sensor.open if c.cookie != one.cookie]
+        host.sensor.open.append(replace(one, last_received_seconds_ago=ago, last_sent_seconds_ago=ago))
+
+    for seconds in range(400):
+        at(host, seconds, lambda seconds=seconds: older(seconds))
+
+
 def test_an_upload_that_may_have_been_answered_does_not_hold_a_drain_after_the_whole_delay() -> None:
     host = busy_host()
-    host.sensor.silent.append((upload(ago=1.0), START))
+    nothing_more_happens_on(host, upload(ago=1.0))
     assert succeeded(host.do(Verb.DRAIN))
     assert host.clock.now() - START < 320
 
@@ -365,7 +377,7 @@ def test_an_upload_that_may_have_been_answered_does_not_hold_a_drain_after_the_w
 def test_what_may_be_a_request_under_way_holds_a_drain_with_a_short_delay_for_as_long_as_a_node_waits() -> None:
     host = busy_host()
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
-    host.sensor.silent.append((upload(ago=1.0), START))
+    nothing_more_happens_on(host, upload(ago=1.0))
     assert succeeded(host.do(Verb.DRAIN))
     assert 59 <= host.clock.now() - START < 75
 
