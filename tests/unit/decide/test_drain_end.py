@@ -21,9 +21,9 @@ def connection(cookie: int = 1, *, ago: float = 0.0, sent: float = 0.0, **more: 
     return replace(plain, last_received_seconds_ago=ago, last_sent_seconds_ago=sent)
 
 
-def busy_host(until: Until = Until.CLOSED, **drain: object) -> Host:
+def busy_host(until: Until = Until.CLOSED) -> Host:
     """In service, with one connection of a node open, whose last request was answered long ago."""
-    host = Host(group(), until=until, drain=drain)
+    host = Host(group(), until=until)
     host.aws.put("web")
     host.aws.put_sibling("web")
     keep_alive(host)
@@ -399,9 +399,9 @@ def test_a_drain_that_goes_on_after_a_restart_looks_at_the_connections_before_un
 PROMETHEUS = "10.0.7.7"
 
 
-def short_delay_host(**drain: object) -> Host:
+def short_delay_host() -> Host:
     """As `busy_host`, of a group whose deregistration delay is far shorter than a request may take."""
-    host = busy_host(**drain)
+    host = busy_host()
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
     return host
 
@@ -423,12 +423,6 @@ def test_a_time_out_after_unused_names_what_held_the_drain_once() -> None:
     message = host.do(Verb.DRAIN).message
     assert message.count(f"{NODE}:40002 to port 8080") == 1
     assert f"{NODE}:40001" not in message, "an idle connection holds nothing"
-
-
-def test_a_peer_that_the_settings_ignore_holds_nothing() -> None:
-    host = short_delay_host(ignore_peers=["10.0.7.0/24"])
-    host.sensor.open.append(scrape())
-    assert succeeded(host.do(Verb.DRAIN))
 
 
 def test_a_drain_by_unused_alone_says_why_the_connections_did_not_end_it() -> None:
