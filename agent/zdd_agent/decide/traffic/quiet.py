@@ -94,9 +94,11 @@ def _missing(watch: Watch, *, until: Until, told: bool, floor_ends_at: float, no
 
 
 def _waiting(watch: Watch, left: tuple[Track, ...], now: float) -> str:
-    oldest, working = left[0], len(watch.working)
-    peer = oldest.connection.peer
-    return f"{_count(watch.open)} left, {working} with work; the oldest, from {peer}, is {_age(oldest, now)} old"
+    oldest, working = left[0], watch.working
+    sure = sum(track.surely_works(watch.quiet_seconds) for track in working)
+    perhaps = f", {len(working) - sure} perhaps with work" if len(working) > sure else ""
+    peer, age = oldest.connection.peer, _age(oldest, now)
+    return f"{_count(watch.open)} left, {sure} with work{perhaps}; the oldest, from {peer}, is {age} old"
 
 
 def _described(track: Track, at: float, quiet_seconds: float) -> str:
