@@ -341,6 +341,25 @@ def test_a_request_that_came_as_an_answer_left_is_known_for_one(app: App, sensor
             return
 
 
+def test_an_upload_that_was_answered_at_once_is_never_taken_for_a_request_under_way(
+    app: App, sensor: KernelSensor
+) -> None:
+    client, server = app.pair()
+    ports = frozenset({app.port})
+    watch = Watch.begin(sensor.sample(ports, OWN), {}, 5.0)
+    for _ in range(20):
+        for part in (b"head", b"body" * 5_000, b"end"):
+            client.sendall(part)
+            got = 0
+            while got < len(part):  # what was read is acknowledged, before the answer
+                got += len(server.recv(65_536))
+        server.sendall(b"answer")
+        assert client.recv(100)
+        watch = watch.after(sensor.sample(ports, OWN))
+        (track,) = watch.open
+        assert track.answered is not False
+
+
 IN_A_NAMESPACE = """
 import socket, time
 from zdd_agent.adapters.sensor import KernelSensor
