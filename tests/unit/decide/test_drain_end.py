@@ -425,6 +425,18 @@ def test_a_time_out_after_unused_names_what_held_the_drain_once() -> None:
     assert f"{NODE}:40001" not in message, "an idle connection holds nothing"
 
 
+def test_a_second_drain_goes_on_waiting_for_what_held_the_first_one() -> None:
+    host = short_delay_host()
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2)
+    host.sensor.open.append(working)
+    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+    again = host.clock.now() - START
+    host.begin(Verb.DRAIN)
+    at(host, again + 20, lambda: host.sensor.open.remove(working))
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= again + 20
+
+
 def test_a_drain_by_unused_alone_says_why_the_connections_did_not_end_it() -> None:
     host = busy_host()
     host.begin(Verb.DRAIN)
