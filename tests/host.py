@@ -43,7 +43,8 @@ class Host:
         self.boot = "boot-1"
         minimum = minimum or MinHealthy()
         healthy = minimum.number if minimum.percent is None else f"{minimum.percent:g}%"
-        self.settings = Settings(target_groups=names, min_healthy=healthy, drain={"until": until}, **settings)
+        drain = {"until": until, **settings.pop("drain", {})}
+        self.settings = Settings(target_groups=names, min_healthy=healthy, drain=drain, **settings)
         self.restart()
 
     def restart(self, boot: str | None = None) -> None:

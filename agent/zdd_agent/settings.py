@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,6 +71,21 @@ class DrainSettings(_Table):
     floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed`")
     floor_seconds: FloorSeconds = FloorSeconds()
     quiet_seconds: Seconds = Field(5.0, description="seconds without traffic that count as quiet, more than 0")
+    ignore_peers: tuple[str, ...] = Field(
+        (), description="a list of addresses and networks (10.0.7.0/24) whose connections no drain waits for"
+    )
+
+    @property
+    def ignored(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """`ignore_peers` as networks."""
+        return tuple(map(ip_network, self.ignore_peers))
+
+    @field_validator("ignore_peers")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            ip_network(one)  # raises ValueError for what is none
+        return value
 
 
 class TimeoutSettings(_Table):

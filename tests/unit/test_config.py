@@ -127,6 +127,7 @@ def test_an_unknown_setting_is_named_with_its_file_and_the_nearest_known_one(
         ("[timeouts]\ndrain_seconds = inf", "`timeouts.drain_seconds` is inf", "seconds, more than 0"),
         ("target_groups = 'web'", "`target_groups` is 'web'", "a list of target group names or ARNs"),
         ("target_groups = ['web', 5]", "`target_groups` is 5", "a list of target group names or ARNs"),
+        ("[drain]\nignore_peers = ['10.0.7.7/24']", "`drain.ignore_peers` is ", "addresses and networks"),
         ("socket = 'agent.sock'", "`socket` is 'agent.sock'", "an absolute path"),
         ("socket = 5", "`socket` is 5", "an absolute path"),
         ("poll = 5", "`poll` is 5", "a table of interval_seconds, jitter_seconds"),
@@ -156,7 +157,10 @@ def test_a_malformed_variable_is_named_as_one(file: Path) -> None:
             "unknown setting `poll_interval_seconds`: did you mean ZDD_AGENT_POLL__INTERVAL_SECONDS?",
         ),
         ("ZDD_AGENT_POLLS__JITTER_SECONDS", "unknown setting `polls`: did you mean ZDD_AGENT_POLL__JITTER_SECONDS?"),
-        ("ZDD_AGENT_DRAIN__ZZZ", "unknown setting `drain.zzz`: known here: floor, floor_seconds, quiet_seconds, until"),
+        (
+            "ZDD_AGENT_DRAIN__ZZZ",
+            "unknown setting `drain.zzz`: known here: floor, floor_seconds, ignore_peers, quiet_seconds, until",
+        ),
     ],
 )
 def test_a_variable_that_is_a_slip_is_an_error_with_the_right_name(file: Path, name: str, hint: str) -> None:

@@ -14,12 +14,15 @@ from zdd_agent.model.kernel import Connection, Sample
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python does not name it
-# Seconds that the kernel may take for one dump, which takes milliseconds: bounds what should not happen.
+# Seconds that the kernel may take for one dump. A dump takes milliseconds: this bounds what should not happen.
 _PATIENCE_SECONDS = 2.0
 # Above the 32 KiB that the kernel fills at the most.
 _BUFFER_BYTES = 65_536
 # Ends that one sample takes at the most; whatever ends faster than this is not quiet anyway.
 _MAX_ENDED = 20_000
+# The most connections that a dump may have. A watch of them takes 24 MB and most of a core (bench_sensor.py); the
+# unit's memory limit is 256 MB, for all that the agent does.
+MAX_CONNECTIONS = 20_000
 
 
 class KernelSensor:
@@ -29,9 +32,10 @@ class KernelSensor:
     the ports: so `close` when nobody watches. Not for several threads.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        """`now` is the agent's clock, in seconds."""
+    def __init__(self, now: Callable[[], float], *, most: int = MAX_CONNECTIONS) -> None:
+        """`now` is the agent's clock, in seconds; with more connections than `most` it refuses to look."""
         self._now = now
+        self._most = most
         self._ports: tuple[int, ...] = ()
         self._asked: socket.socket | None = None
         self._told: socket.socket | None = None
@@ -101,12 +105,14 @@ class KernelSensor:
                     listening.add(seen.port)
                 else:
                     return frozenset(listening), tuple(found.values())
+            if len(found) > self._most:
+                raise OSError(f"there are more than {self._most} connections")
 
 
 def _netlink() -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, sock_diag.NETLINK_SOCK_DIAG)
     made.settimeout(_PATIENCE_SECONDS)
-    made.bind((0, 0))  # without a port of its own a socket is told nothing
+    made.bind((0, 0))  # a socket that is not bound receives nothing
     return made
 
 

@@ -1,4 +1,4 @@
-"""The messages of sock_diag(7): what is asked, and how the answers read.
+"""The messages of sock_diag(7): how to ask, and how to read the answers.
 
 Everything here is open to an ordinary user; only socket marks and cgroups would need CAP_NET_ADMIN.
 Layouts: <linux/netlink.h>, <linux/inet_diag.h>, <linux/sock_diag.h>, <linux/tcp.h>, <linux/filter.h>.
@@ -19,22 +19,22 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from zdd_agent.model.kernel import Connection
 
 NETLINK_SOCK_DIAG = 4
-# The multicast groups on which the kernel tells of each TCP socket that ends (<linux/sock_diag.h>, since Linux 4.2).
+# The multicast groups on which the kernel reports each TCP socket that ends (<linux/sock_diag.h>, since Linux 4.2).
 DESTROYED_GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY
-# More ports than one filter program can jump over, since its jumps have 8 bits; and far more than a host has.
+# Ports of one filter program, whose jumps have 8 bits; far more than a host has.
 MAX_PORTS = 200
 
 _LISTEN = 10
-# TCP_ESTABLISHED, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING: all but TIME_WAIT, behind
-# which nothing is left, and SYN_SENT, which no peer of ours began.
+# TCP_ESTABLISHED, SYN_RECV, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING: all except TIME_WAIT,
+# in which nothing is left to do, and SYN_SENT, since those connections are our own.
 _STATES = sum(1 << state for state in (1, 3, 4, 5, 8, 9, _LISTEN, 11))
 _FIN_WAIT2 = 5
 _WILDCARDS = (bytes(4), bytes(16))
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
-# Not SOCK_DIAG_BY_FAMILY (20): that walks the kernel's whole table of sockets twice, once for each family, at double
-# the time. This older form of the same request answers for both at once; it is the one that ss(8) uses.
+# Not SOCK_DIAG_BY_FAMILY (20): that walks the kernel's whole table of sockets once for each family, and takes twice
+# the time. This older form of the same request answers for both at once; ss(8) uses it, too.
 _TCPDIAG_GETSOCK = 18
 _INET_DIAG_INFO = 2
 _REQ_BYTECODE = 1
@@ -99,8 +99,8 @@ def read(message: bytes, sequence: int | None, own: frozenset[bytes]) -> Iterato
 
     Args:
         message: what recv(2) gave.
-        sequence: the dump that is asked for, others are passed over; None to read what was told unasked.
-        own: the addresses of this host, packed; only they are reached from outside, and only by others.
+        sequence: of the dump to read, other messages are skipped; None to read messages that nobody asked for.
+        own: the addresses of this host, packed; a connection counts when its local address is one and its peer's none.
 
     Raises:
         OSError: the kernel refused.
@@ -139,7 +139,7 @@ def _socket(message: bytes, offset: int, end: int, own: frozenset[bytes]) -> Lis
     found = _info(message, offset + _BODY.size, end)
     if found is None:
         # A handshake under way; or what the kernel keeps of a connection that the app has closed and the peer has
-        # acknowledged, until the peer closes too: nothing is left of that.
+        # acknowledged, until the peer closes too: nothing is left to do on that.
         return None if state == _FIN_WAIT2 else Connection(*where)
     sent_ms, received_ms, acked, received, segments, data_in, data_out = _TCP_INFO.unpack_from(message, found)
     return Connection(
@@ -178,9 +178,10 @@ def _text(raw: bytes) -> str:
 
 
 def _bytecode(ports: Sequence[int]) -> bytes:
-    """Any of these local ports, for `inet_diag_bc_run`: 20 bytes each, a jump to the very end says yes, 4 beyond no.
+    """A program for `inet_diag_bc_run` that accepts these local ports.
 
-    Greater-or-equal and less-or-equal, since "equal" is younger than the kernels that are still about.
+    20 bytes for each port; a jump to the very end accepts a socket, a jump 4 bytes beyond it rejects it. It compares
+    with greater-or-equal and less-or-equal, since older kernels that are still in use have no "equal".
     """
     left = 20 * len(ports)
     program = b""

@@ -179,20 +179,24 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     back = registered(membership, seen)
     if back and evidence.agreed(lambda look: bool(registered(membership, look))):
         return _claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
+    if not left and drain_end.must_look(state, evidence.senses, now):
+        return Sense()
     floor = drain_end.floor_of(state, membership, rules)
     finding = drain_end.judge(state, membership, evidence.senses, now, rules, told=not back)
-    held = drain_end.blocking(state, evidence.senses, now)
+    held = drain_end.blocking(state, membership, evidence.senses, now)
     proved = finding is not None and finding.proved
     if proved or (not left and now >= floor and not held):
         if now - evidence.looked_at > _FRESH_SECONDS:
             return Look()
         if finding is not None and finding.proved:
             return End(Outcome.SUCCEEDED, drain_end.verdict(state, membership, left, finding, now))
-        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s")
+        unproved = drain_end.unproved(state, membership, evidence.senses, now)
+        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s{unproved}")
     states = "; ".join(str(seen.of(target) or target) for target in left) or held
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     if now >= one.deadline:
-        return _timed_out(one, f"{states}{drain_end.hung(state, evidence.senses, now)}")
+        hung = "" if states == held else drain_end.hung(state, evidence.senses, now)
+        return _timed_out(one, f"{states}{hung}")
     if not left:
         return _wait(one.deadline if now >= floor else min(floor, one.deadline), states, state.ending, evidence, now)
     # A target that reads as registered was registered again by others, or the API lags: there is no delay to wait for.

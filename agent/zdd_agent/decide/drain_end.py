@@ -5,7 +5,8 @@ from __future__ import annotations
 from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
-from zdd_agent.decide.traffic.quiet import Proof, described, left_of, proof
+from zdd_agent.decide.traffic import after_unused
+from zdd_agent.decide.traffic.quiet import Proof, described, left_of, looked_at, proof
 from zdd_agent.decide.traffic.trust import doubt_of_idle
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
@@ -65,18 +66,41 @@ def judge(
     return proof(watch, until=until, told=told, let_go_at=let_go_at, floor_ends_at=floor_ends_at, now=now)
 
 
-def blocking(state: Draining, senses: Senses, now: float) -> str:
-    """The requests under way that hold the drain although the API calls every target `unused`; empty without any.
+def must_look(state: Draining, senses: Senses, now: float) -> bool:
+    """Whether the connections are relied on but have not been looked at lately, as after a restart."""
+    if state.ending.until is Until.UNUSED or senses.blind:
+        return False
+    return senses.watch is None or not looked_at(senses.watch, now)
 
-    With a deregistration delay that is shorter than a request, and for the flows of an NLB, `unused` says nothing of
-    them. A connection that is kept open without a request, such as a monitoring system's, holds nothing.
-    """
+
+def blocking(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
+    """What holds the drain although the API calls every target `unused`, for people; empty when nothing does."""
     if state.ending.until is Until.UNUSED or senses.watch is None or senses.blind:
         return ""
-    busy = tuple(track for track in senses.watch.open if track.unfinished)
-    if not busy:
+    nodes = _nodes(membership, senses)
+    if held := after_unused.work_of(senses.watch, nodes):
+        return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
+    if node := after_unused.still_sending(senses.watch, nodes, now):
+        return f"the API says `unused`, but the load balancer's node {node} still sends"
+    return ""
+
+
+def unproved(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
+    """What a drain that ended with the API's `unused` did not wait for, as the end of a sentence.
+
+    That is the connections of peers that are no nodes, or all of them where the kernel told nothing any more.
+    """
+    if state.ending.until is Until.UNUSED or senses.watch is None:
         return ""
-    return f"the API says `unused`, but requests are under way: {described(busy, now, senses.watch.quiet_seconds)}"
+    if senses.blind:
+        return f"; by the API's `unused` alone: {senses.blind}"
+    tracks = after_unused.of_others(senses.watch, _nodes(membership, senses))
+    return f"; not waited for: {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
+
+
+def _nodes(membership: Membership, senses: Senses) -> frozenset[str]:
+    """The peers that bring the load balancer's work; empty when any peer may."""
+    return frozenset() if any(group.preserve_client_ip for group in membership.groups) else senses.nodes
 
 
 def floor_of(state: Draining, membership: Membership, rules: Rules) -> float:

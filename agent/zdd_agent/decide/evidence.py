@@ -44,12 +44,14 @@ class Senses:
         watch: what is open and what works.
         sampled_at: the last sample.
         blind: why the sensor tells nothing any more; empty while it does.
+        nodes: the load balancer's addresses, as far as they were known at any time; empty while none is.
     """
 
     trust: Trust | None = None
     watch: Watch | None = None
     sampled_at: float = float("-inf")
     blind: str = ""
+    nodes: frozenset[str] = frozenset()
 
     def after(self, sample: Sample, membership: Membership, quiet_seconds: float) -> Senses:
         """What is known after one more sample of the membership's ports."""

@@ -12,6 +12,7 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.runner import Runner
 from zdd_agent.engine.sampler import Sampler
+from zdd_agent.engine.selective_sensor import SelectiveSensor
 from zdd_agent.engine.status import Reporter
 from zdd_agent.model.service import Rules, Timeouts
 from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
@@ -76,7 +77,12 @@ def build_engine(
         counts_absent=settings.healthy.percent is not None,
         alive=supervisor.alive,
     )
-    sampler = Sampler(outside.sensor, outside.metadata, quiet_seconds=settings.drain.quiet_seconds)
+    ignored = settings.drain.ignored
+    sampler = Sampler(
+        SelectiveSensor(outside.sensor, ignored) if ignored else outside.sensor,
+        outside.metadata,
+        quiet_seconds=settings.drain.quiet_seconds,
+    )
     effects = Effects(
         ledger=ledger,
         observer=observer,

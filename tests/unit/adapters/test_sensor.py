@@ -231,6 +231,19 @@ def test_more_ends_than_fit_are_said_to_be_lost(app: App, sensor: KernelSensor) 
     assert until(sensor, app.port, lambda s: s.lost).lost
 
 
+def test_it_does_not_look_at_more_connections_than_memory_allows(app: App) -> None:
+    bounded = KernelSensor(time.monotonic, most=3)
+    ports = frozenset({app.port})
+    pairs = [app.pair() for _ in range(4)]
+    with pytest.raises(AgentError, match="more than 3 connections") as refused:
+        bounded.sample(ports, OWN)
+    assert refused.value.transient
+    for kept in pairs[0]:
+        kept.close()
+    until(bounded, app.port, lambda s: len(s.connections) == 3)
+    bounded.close()
+
+
 def test_it_sees_nothing_of_other_ports(app: App, sensor: KernelSensor) -> None:
     other = App()
     try:
@@ -326,6 +339,25 @@ def test_a_request_that_came_as_an_answer_left_is_known_for_one(app: App, sensor
         assert not track.answered
         if track.connection.last_received_seconds_ago > 1.0:
             return
+
+
+def test_an_upload_that_was_answered_at_once_is_never_taken_for_a_request_under_way(
+    app: App, sensor: KernelSensor
+) -> None:
+    client, server = app.pair()
+    ports = frozenset({app.port})
+    watch = Watch.begin(sensor.sample(ports, OWN), {}, 5.0)
+    for _ in range(20):
+        for part in (b"head", b"body" * 5_000, b"end"):
+            client.sendall(part)
+            got = 0
+            while got < len(part):  # what was read is acknowledged, before the answer
+                got += len(server.recv(65_536))
+        server.sendall(b"answer")
+        assert client.recv(100)
+        watch = watch.after(sensor.sample(ports, OWN))
+        (track,) = watch.open
+        assert track.answered is not False
 
 
 IN_A_NAMESPACE = """

@@ -347,3 +347,113 @@ def test_a_connection_that_is_kept_open_without_a_request_does_not_hold_a_drain_
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
     assert succeeded(host.do(Verb.DRAIN))
     assert host.clock.now() - START < 60
+
+
+def upload(cookie: int = 3, peer: str = NODE, *, ago: float) -> Connection:
+    """Many segments, answered within the tick in which the last one came: no one can say which came last."""
+    plain = connection(cookie, ago=ago, sent=ago, data_segments_received=9, data_segments_sent=1, acks_sent=4)
+    return replace(plain, peer=peer)
+
+
+def nothing_more_happens_on(host: Host, one: Connection) -> None:
+    """It stays open, and the time since its last byte grows by the second."""
+
+    def older(seconds: int) -> None:
+        ago = one.last_received_seconds_ago + seconds
+        host.sensor.open = [c for c in host.sensor.open if c.cookie != one.cookie]
+        host.sensor.open.append(replace(one, last_received_seconds_ago=ago, last_sent_seconds_ago=ago))
+
+    for seconds in range(400):
+        at(host, seconds, lambda seconds=seconds: older(seconds))
+
+
+def test_an_upload_that_may_have_been_answered_does_not_hold_a_drain_after_the_whole_delay() -> None:
+    host = busy_host()
+    nothing_more_happens_on(host, upload(ago=1.0))
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START < 320
+
+
+def test_what_may_be_a_request_under_way_holds_a_drain_with_a_short_delay_for_as_long_as_a_node_waits() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    nothing_more_happens_on(host, upload(ago=1.0))
+    assert succeeded(host.do(Verb.DRAIN))
+    assert 59 <= host.clock.now() - START < 75
+
+
+def test_a_drain_that_goes_on_after_a_restart_looks_at_the_connections_before_unused_ends_it() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
+    host.begin(Verb.DRAIN)
+    at(host, 5, lambda: host.sensor.open.append(working))
+    at(host, 70, lambda: host.sensor.open.remove(working))
+    while host.clock.now() - START < 40:
+        host.turn()
+    host.restart()
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 70
+
+
+PROMETHEUS = "10.0.7.7"
+
+
+def short_delay_host() -> Host:
+    """As `busy_host`, of a group whose deregistration delay is far shorter than a request may take."""
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    return host
+
+
+def scrape() -> Connection:
+    """A monitoring system's request, which the app has not answered yet."""
+    return replace(connection(2, ago=1.0, sent=50.0, data_segments_received=2), peer=PROMETHEUS)
+
+
+def test_any_peers_request_holds_a_drain_where_the_nodes_are_not_known() -> None:
+    host = short_delay_host()
+    host.sensor.open.append(scrape())
+    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+
+
+def test_a_time_out_after_unused_names_what_held_the_drain_once() -> None:
+    host = short_delay_host()
+    host.sensor.open.append(connection(2, ago=1.0, sent=50.0, data_segments_received=2))
+    message = host.do(Verb.DRAIN).message
+    assert message.count(f"{NODE}:40002 to port 8080") == 1
+    assert f"{NODE}:40001" not in message, "an idle connection holds nothing"
+
+
+def test_a_second_drain_goes_on_waiting_for_what_held_the_first_one() -> None:
+    host = short_delay_host()
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2)
+    host.sensor.open.append(working)
+    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+    again = host.clock.now() - START
+    host.begin(Verb.DRAIN)
+    at(host, again + 20, lambda: host.sensor.open.remove(working))
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= again + 20
+
+
+def test_a_drain_by_unused_alone_says_why_the_connections_did_not_end_it() -> None:
+    host = busy_host()
+    host.begin(Verb.DRAIN)
+
+    def fails() -> None:
+        host.sensor.error = AgentError(Kind.FAILED, "there are more than 20000 connections", transient=True)
+
+    at(host, 20, fails)
+    assert "by the API's `unused` alone: there are more than 20000 connections" in host.finish().message
+
+
+def test_a_stream_that_outlives_unused_holds_the_drain_until_it_ends() -> None:
+    host = busy_host()
+    host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
+    stream = connection(2, ago=40.0, sent=0.5, data_segments_received=1, data_segments_sent=90)
+    host.sensor.open.append(stream)
+    host.begin(Verb.DRAIN)
+    at(host, 70, lambda: host.sensor.open.remove(stream))
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 70

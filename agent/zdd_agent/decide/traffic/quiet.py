@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zdd_agent.decide.traffic.watch import Track, Watch
 from zdd_agent.model.kernel import Until
 
-# Seconds after which a look at the kernel proves nothing any more: several samples were missed by then.
+# Seconds after which a look at the kernel proves nothing any more: several samples are missing by then.
 _STALE_SECONDS = 2.0
 # How many connections are named to people; the others are counted.
 _NAMED = 5
@@ -21,7 +21,7 @@ class Proof:
     Args:
         proved: it may.
         said: why it may, or what is still missing.
-        idle_at: since when `idle` has been proved, without a break until now; None when it is not.
+        idle_at: since when `idle` has been proved without a break; None when it is not.
     """
 
     proved: bool
@@ -40,7 +40,7 @@ def proof(watch: Watch, *, until: Until, told: bool, let_go_at: float, floor_end
         floor_ends_at: the moment before which new work may come, seconds.
         now: seconds.
     """
-    idle_at = _idle_at(watch, floor_ends_at) if told and now - watch.at <= _STALE_SECONDS else None
+    idle_at = _idle_at(watch, floor_ends_at) if told and looked_at(watch, now) else None
     if idle_at is not None and idle_at > now:
         idle_at = None
     missing = _missing(watch, until=until, told=told, floor_ends_at=floor_ends_at, now=now)
@@ -57,8 +57,13 @@ def left_of(watch: Watch, until: Until) -> tuple[Track, ...]:
     return watch.working if until is Until.IDLE else watch.open
 
 
+def looked_at(watch: Watch, now: float) -> bool:
+    """Whether the last look at the kernel is fresh enough to prove anything."""
+    return now - watch.at <= _STALE_SECONDS
+
+
 def described(tracks: Iterable[Track], at: float, quiet_seconds: float) -> str:
-    """Connections by name, for people: peer, port, age and whether there is work on them; the first few of them."""
+    """Connections by name, for people: peer, port, age, and whether they have work; only the first few."""
     every = tuple(tracks)
     named = [_described(track, at, quiet_seconds) for track in every[:_NAMED]]
     more = len(every) - len(named)
@@ -74,7 +79,7 @@ def _idle_at(watch: Watch, floor_ends_at: float) -> float | None:
 def _missing(watch: Watch, *, until: Until, told: bool, floor_ends_at: float, now: float) -> str:
     if until is Until.UNUSED:
         return "waiting for the API to say `unused`"
-    if now - watch.at > _STALE_SECONDS:
+    if not looked_at(watch, now):
         return f"the last look at the connections is {now - watch.at:.0f} s old"
     if left := left_of(watch, until):
         return _waiting(watch, left, now)
@@ -88,15 +93,17 @@ def _missing(watch: Watch, *, until: Until, told: bool, floor_ends_at: float, no
 
 
 def _waiting(watch: Watch, left: tuple[Track, ...], now: float) -> str:
-    oldest, working = left[0], len(watch.working)
-    peer = oldest.connection.peer
-    return f"{_count(watch.open)} left, {working} with work; the oldest, from {peer}, is {_age(oldest, now)} old"
+    oldest, working = left[0], watch.working
+    sure = sum(track.surely_works(watch.quiet_seconds) for track in working)
+    perhaps = f", {len(working) - sure} perhaps with work" if len(working) > sure else ""
+    peer, age = oldest.connection.peer, _age(oldest, now)
+    return f"{_count(watch.open)} left, {sure} with work{perhaps}; the oldest, from {peer}, is {age} old"
 
 
 def _described(track: Track, at: float, quiet_seconds: float) -> str:
     connection = track.connection
-    work = "with work" if track.works(quiet_seconds) else "without work"
-    return f"{connection.peer}:{connection.peer_port} to port {connection.port}, {_age(track, at)} old, {work}"
+    work = "with" if track.surely_works(quiet_seconds) else "perhaps with" if track.works(quiet_seconds) else "without"
+    return f"{connection.peer}:{connection.peer_port} to port {connection.port}, {_age(track, at)} old, {work} work"
 
 
 def _age(track: Track, at: float) -> str:

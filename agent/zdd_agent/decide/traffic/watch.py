@@ -1,4 +1,4 @@
-"""Pure: what the samples of the kernel tell over time."""
+"""Pure: what samples of the kernel's connections show over time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.health_checks import Row, Rows, Schedules
 from zdd_agent.model.kernel import Connection, Sample
 
-# Seconds for which a connection that is in no sample any more counts as open, unless the kernel has said that it ended:
-# a dump walks a table that changes meanwhile, and may pass a connection over; the next one finds it.
+# Seconds for which a connection that is missing from the samples still counts as open, unless the kernel has reported
+# its end: a dump walks a table that changes meanwhile, and may skip a connection; the next dump finds it.
 _MISSING_SECONDS = 1.0
 # Seconds within which Linux acknowledges what it received, with or without data to send: TCP_DELACK_MAX of
-# <net/tcp.h> is 0.2; and some more, for a busy host.
+# <net/tcp.h> is 0.2; some more is for a busy host.
 _ACKNOWLEDGED_SECONDS = 0.5
+# How many peers without an open connection are remembered, with the moment when each was last heard: the latest ones.
+MAX_HEARD = 4096
 _NEVER = float("-inf")
 
 # A peer's address and the port of the app that it speaks to: a load balancer's node lets each target go on its own.
@@ -27,10 +29,10 @@ class Track:
 
     Args:
         connection: as it was last seen.
-        seen_at: the sample it was last seen in.
-        since: the sample it was first seen in; it is older than that if not `fresh`.
-        fresh: it came while we watched.
-        answered: as far as the kernel can tell, data was sent after the last data was received, or none ever came.
+        seen_at: the moment of the sample that it was last seen in.
+        since: the moment of the sample that it was first seen in; it is older than that if not `fresh`.
+        fresh: it was opened during the watch.
+        answered: whether data was sent after the last data was received, or none ever came; None while that is unclear.
         acks_before: its `acks_sent` before the last data was received; None when unknown.
     """
 
@@ -38,7 +40,7 @@ class Track:
     seen_at: float
     since: float
     fresh: bool
-    answered: bool
+    answered: bool | None
     acks_before: int | None
 
     @property
@@ -56,14 +58,14 @@ class Track:
         """Whether a byte came or left in the last seconds before it was seen."""
         return min(self.connection.last_received_seconds_ago, self.connection.last_sent_seconds_ago) < seconds
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether something is unread, unsent or unanswered."""
-        return self.connection.unread > 0 or self.connection.unsent > 0 or not self.answered
-
     def works(self, quiet_seconds: float) -> bool:
-        """Whether the app, the kernel or the peer still has something to do with it."""
-        return self.unfinished or self.moved_within(quiet_seconds)
+        """Whether the app, the kernel or the peer has something to do with it, or may have."""
+        return self.answered is None or self.surely_works(quiet_seconds)
+
+    def surely_works(self, quiet_seconds: float) -> bool:
+        """Whether something is unread, unsent or unanswered, or a byte came or left in the last seconds."""
+        one = self.connection
+        return one.unread > 0 or one.unsent > 0 or self.answered is False or self.moved_within(quiet_seconds)
 
     def seen(self, connection: Connection, at: float) -> Track:
         """The same connection in a later sample."""
@@ -75,22 +77,22 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is open, what works, and when there was something last. Moments are seconds of the agent's clock.
+    """What is open, what has work on it, and when a byte last came. Moments are seconds of the agent's clock.
 
-    A connection that came and went between two samples is seen too, since the kernel tells of each one that ended;
-    where it could not (`Sample.lost`), that counts as activity.
+    A connection that came and went between two samples is seen too, since the kernel reports each one that ends. Where
+    it could not report them all (`Sample.lost`), that counts as activity.
 
     Args:
         began_at: the first sample.
         at: the last one.
-        listening: the ports that had a listener in it.
+        listening: the ports that had a listener in the last sample.
         tracks: what is open, by cookie.
         quiet_seconds: how long without a byte counts as quiet.
         checks: the health checks of the ports.
-        rows: what has ended and may be health checks.
-        unseen_at: until when something may have come unseen.
+        rows: connections that have ended and may be health checks.
+        unseen_at: the last moment at which something may have come unseen.
         worked_at: the last sample in which a connection had work.
-        ended: when each peer was last heard on a connection that has ended, those in `rows` apart.
+        ended: when each peer was last heard on a connection that has ended, except for those in `rows`.
     """
 
     began_at: float
@@ -106,7 +108,7 @@ class Watch:
 
     @classmethod
     def begin(cls, sample: Sample, checks: Schedules, quiet_seconds: float) -> Watch:
-        """Watch from this sample on; what was before nobody knows, so quiet is counted from here.
+        """Watch from this sample on. Nobody knows what came before, so quiet is counted from here.
 
         Args:
             sample: the first one.
@@ -139,6 +141,8 @@ class Watch:
         rows, over = health_checks.settled(health_checks.extended(self.rows, came), self.checks, at)
         for row, moments in over.items():
             heard[row.peer, row.port] = max(heard.get((row.peer, row.port), _NEVER), moments[-1])
+        if len(heard) > MAX_HEARD:
+            heard = dict(sorted(heard.items(), key=lambda one: one[1])[-MAX_HEARD // 2 :])
         unseen_at = at if sample.lost else self.unseen_at
         now = replace(self, at=at, listening=sample.listening, tracks=tracks, rows=rows)
         return _judged(replace(now, unseen_at=unseen_at, ended=heard))
@@ -150,12 +154,12 @@ class Watch:
 
     @property
     def working(self) -> tuple[Track, ...]:
-        """What of it works, the oldest first."""
+        """What has work on it, or may have, the oldest first."""
         return tuple(track for track in self.open if track.works(self.quiet_seconds))
 
     @property
     def heard(self) -> Mapping[Node, float]:
-        """When each peer last connected or sent a byte, for each port; health checks apart."""
+        """When each peer last connected or sent a byte, for each port, except for health checks."""
         heard = dict(self.ended)
         for track in self.tracks.values():
             heard[track.node] = max(heard.get(track.node, _NEVER), track.heard_at)
@@ -166,7 +170,7 @@ class Watch:
 
     @property
     def last_activity(self) -> float:
-        """The moment of the last new connection or byte received, health checks apart."""
+        """The moment of the last new connection or byte received, except for health checks."""
         return max(self.unseen_at, *self.heard.values(), _NEVER)
 
     def _track(self, connection: Connection, at: float) -> Track:
@@ -186,14 +190,20 @@ def _row(track: Track, checks: Schedules) -> Row | None:
     return health_checks.row(track.connection, track.seen_at - track.since, checks) if track.fresh else None
 
 
-def _answered(connection: Connection, came: int, before: Track | None, acks_before: int | None) -> bool:
-    """Whether data was sent after the last data was received.
+def _answered(connection: Connection, came: int, before: Track | None, acks_before: int | None) -> bool | None:
+    """Whether data was sent after the last data was received; None when these figures do not tell.
 
-    The kernel knows both moments to a tick of 1 to 10 ms only. An app that answers faster leaves them equal; so does
-    one that got the next request as its answer left, and is still busy with it. What tells these apart is that Linux
-    acknowledges data with the answer to it if that comes soon, else with a segment of its own, within 0.2 s: when
-    none was sent meanwhile, the last thing was the answer. And a connection that brought a single segment has but one
-    thing to answer. Otherwise it counts as unanswered, at worst until the peer closes it.
+    The kernel knows both moments to a tick of 1 to 10 ms only. An app that answers faster leaves them equal. So does
+    an app that got the next request as its answer left, and is still busy with it. Two facts tell these apart:
+    - A connection that brought a single segment has only one thing to answer.
+    - Linux acknowledges data with the answer to it if that comes soon, else with a segment of its own, within 0.2 s.
+      When none was sent meanwhile, the last thing was the answer.
+
+    Neither helps with a request in several segments, which are acknowledged on their way, as an upload is: once it has
+    been answered within a tick, every figure of `tcp.h` reads as after a request, its answer, and the next request.
+    `tcpi_last_ack_recv` tells only where the peer delays its acknowledgement of the answer; a segment that the peer
+    repeats moves it as well. How the kernel means to acknowledge, in /proc/net/tcp, was wrong where the next request
+    came in two segments.
 
     Args:
         connection: now.
@@ -209,7 +219,7 @@ def _answered(connection: Connection, came: int, before: Track | None, acks_befo
     if connection.data_segments_received == 1:
         return True
     if before is None:
-        return False
+        return None
     if before.answered and not came:
         return True
-    return connection.acks_sent == acks_before and received >= _ACKNOWLEDGED_SECONDS
+    return True if connection.acks_sent == acks_before and received >= _ACKNOWLEDGED_SECONDS else None

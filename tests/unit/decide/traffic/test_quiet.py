@@ -342,6 +342,18 @@ def test_what_hangs_is_named_with_its_peer_and_age() -> None:
     )
 
 
+def test_what_nobody_can_tell_is_counted_apart() -> None:
+    kernel = Kernel()
+    kernel.receive(kernel.connect(START - 20), START - 20)
+    unclear = kernel.connect(START - 20)
+    for _ in range(2):
+        kernel.receive(unclear, START - 20)
+    kernel.send(unclear, START - 20)
+    drain = Drain(kernel)
+    assert drain.finding().said.startswith("2 connections left, 1 with work, 1 perhaps with work; the oldest")
+    assert described(drain.watch.open, drain.now, 5.0).endswith("perhaps with work")
+
+
 def test_only_the_first_few_are_named() -> None:
     kernel = Kernel()
     for _ in range(9):
