@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
@@ -21,12 +23,20 @@ _ENDS = {
 
 
 def rely(
-    wanted: Until, membership: Membership, senses: Senses, now: float, *, out: bool = False
+    wanted: Until, membership: Membership, senses: Senses, now: float, *, left_at: float | None = None, by: float = inf
 ) -> Ending | Sense | Wait:
     """Decide, before the deregistration, what ends the drain: what was asked for, if the sensor can be trusted.
 
-    It must have seen this host's traffic; one health-check interval is how long that may take. A host that is `out`
-    already is not checked any more: there is nothing to wait for.
+    It must have seen the load balancer's health checks. An agent that has just started waits for them here: nobody
+    knows whether a load balancer goes on checking a target that drains.
+
+    Args:
+        wanted: what was asked for.
+        membership: the targets of this host.
+        senses: what was sensed so far.
+        now: seconds.
+        left_at: when this host left, if it is out already; then there is nothing to wait for. Seconds.
+        by: wait no longer than until this moment, seconds.
     """
     if wanted is Until.UNUSED:
         return Ending(Until.UNUSED)
@@ -34,11 +44,12 @@ def rely(
         return Ending(Until.UNUSED, _fallback(senses.blind))
     if senses.trust is None:
         return Sense()
-    if doubt := senses.trust.doubt(now):
-        if out or now >= senses.trust.settled_at:
+    if doubt := senses.trust.doubt(now if left_at is None else left_at):
+        latest = min(senses.trust.settled_at, by)
+        if left_at is not None or now >= latest:
             return Ending(Until.UNUSED, _fallback(doubt))
         again = senses.sampled_at + SAMPLE_SECONDS
-        return Sense() if now >= again else Wait(senses.trust.settled_at, "waiting to see this host's traffic", again)
+        return Sense() if now >= again else Wait(latest, "waiting to see the load balancer's health checks", again)
     if wanted is Until.IDLE and (doubt := doubt_of_idle(membership)):
         return Ending(Until.CLOSED, f" (until `closed`: {doubt})")
     return Ending(wanted)
@@ -50,8 +61,8 @@ def announced(ending: Ending) -> str:
 
 
 def nodes(senses: Senses) -> tuple[str, ...]:
-    """The load balancer's addresses, as far as they are known."""
-    return tuple(sorted({peer for peer, _ in senses.watch.heard})) if senses.watch is not None else ()
+    """The addresses of the load balancer's nodes, as far as they are known."""
+    return tuple(sorted(senses.trust.nodes)) if senses.trust is not None else ()
 
 
 def judge(

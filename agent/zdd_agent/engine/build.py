@@ -13,6 +13,7 @@ from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.runner import Runner
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.status import Reporter
+from zdd_agent.model.kernel import Until
 from zdd_agent.model.service import Rules, Timeouts
 from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
 from zdd_agent.settings import Settings
@@ -80,7 +81,9 @@ def build_engine(
     sampler = Sampler(
         outside.sensor,
         outside.metadata,
+        outside.clock,
         adaptive=settings.drain.floor == "adaptive",
+        listens=settings.drain.until is not Until.UNUSED,
         quiet_seconds=settings.drain.quiet_seconds,
     )
     effects = Effects(

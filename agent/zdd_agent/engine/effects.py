@@ -30,7 +30,7 @@ from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Verb
-from zdd_agent.model.record import Guarding, Record
+from zdd_agent.model.record import Guarding, Record, Warming
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
 
 
@@ -117,6 +117,8 @@ class Effects:
 
     def _sense(self, record: Record, evidence: Evidence) -> Sensed:
         senses = self._sampler.sense(evidence.senses, record.membership)
+        if isinstance(record.state, Guarding | Warming):  # a host that is out need not be checked
+            senses = self._sampler.judged(senses)
         if isinstance(record.state, Guarding):  # only before the deregistration does the nodes' past tell anything
             senses = self._sampler.demands(senses, record.membership)
         return Sensed(senses)
@@ -136,6 +138,7 @@ class Effects:
                 if error.transient or error.kind is not Kind.FAILED:
                     raise
                 refused = error  # one group that refuses keeps no other group waiting
+        self._sampler.registered()
         return Done() if refused is None else NotTaken(refused)
 
     def _each_group(

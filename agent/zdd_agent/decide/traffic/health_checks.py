@@ -26,12 +26,12 @@ from zdd_agent.model.kernel import Connection
 # How many in a row make a rhythm.
 _ROW = 3
 # Part of the interval by which two checks may stand closer or farther apart; no figure is documented.
-_TOLERANCE = 0.25
+TOLERANCE = 0.25
 # Seconds by which two moments may be off because they are known to a sample only.
 _SLACK_SECONDS = 0.5
 # Bytes of a check at the most: a request line, three headers and a path of at most 1024 characters; or a TLS
 # handshake besides.
-_MAX_BYTES = 8192
+MAX_BYTES = 8192
 # Rows that are kept at the most; a port with so many different requests is not quiet.
 _MAX_ROWS = 4096
 
@@ -73,7 +73,7 @@ def schedules(membership: Membership) -> Schedules:
 def row(connection: Connection, lived_seconds: float, known: Schedules) -> Row | None:
     """The row of a connection that has ended; None when it was none of the checks."""
     longest = max((schedule.timeout for schedule in known.get(connection.port, ())), default=None)
-    if longest is None or lived_seconds > longest + _SLACK_SECONDS or connection.bytes_received > _MAX_BYTES:
+    if longest is None or lived_seconds > longest + _SLACK_SECONDS or connection.bytes_received > MAX_BYTES:
         return None
     return Row(connection.peer, connection.port, connection.bytes_received)
 
@@ -110,4 +110,4 @@ def _keeps(moments: tuple[float, ...], interval: float) -> bool:
 
 
 def _off(interval: float) -> float:
-    return interval * _TOLERANCE + _SLACK_SECONDS
+    return interval * TOLERANCE + _SLACK_SECONDS
