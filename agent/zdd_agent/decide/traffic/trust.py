@@ -86,9 +86,9 @@ class Trust:
             return self.blind
         fresh = self._fresh(now)
         seconds = f"in {min(max(now - self.began_at, 0.0), _STALE_INTERVALS * self._longest):.0f} s"
+        for port in filter(self._is_deaf, sorted(self.ports)):
+            return f"nothing listens on port {port} in the agent's network namespace"
         for port, asked in sorted(self.ports.items()):
-            if self._is_deaf(port):
-                return f"nothing listens on port {port} in the agent's network namespace"
             checking = {peer for peer, checked in fresh if checked in asked}
             if not checking:
                 where = " or ".join(map(str, sorted(asked)))
