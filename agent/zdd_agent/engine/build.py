@@ -38,6 +38,7 @@ class Engine:
 
     ledger: Ledger
     observer: Observer
+    sampler: Sampler
     runner: Runner
 
 
@@ -111,7 +112,7 @@ def build_engine(
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
     )
-    return Engine(ledger, observer, runner)
+    return Engine(ledger, observer, sampler, runner)
 
 
 def build_reports(
@@ -147,6 +148,8 @@ def build_reports(
         prober=outside.prober,
         clock=outside.clock,
         min_healthy=settings.healthy,
+        until=settings.drain.until,
+        trust=lambda: engine.sampler.trust,
         local=local,
     )
     return reporter, doctor
