@@ -15,6 +15,9 @@ from zdd_agent.model.kernel import Until
 from zdd_agent.model.record import Draining, Ending
 from zdd_agent.model.service import Rules
 
+# Seconds after which what was sensed says nothing of the health checks of now.
+_OLD_SECONDS = 2.0
+
 _ENDS = {
     Until.UNUSED: "the API says `unused`",
     Until.CLOSED: "no connection is left",
@@ -45,6 +48,8 @@ def rely(
     if senses.trust is None:
         return Sense()
     if doubt := senses.trust.doubt(now if left_at is None else left_at):
+        if now - senses.sampled_at > _OLD_SECONDS:
+            return Sense()  # the guard has made this drain wait meanwhile
         latest = min(senses.trust.settled_at, by)
         if left_at is not None or now >= latest:
             return Ending(Until.UNUSED, _fallback(doubt))
@@ -61,8 +66,8 @@ def announced(ending: Ending) -> str:
 
 
 def nodes(senses: Senses) -> tuple[str, ...]:
-    """The addresses of the load balancer's nodes, as far as they are known."""
-    return tuple(sorted(senses.trust.nodes)) if senses.trust is not None else ()
+    """The addresses of the load balancer's nodes that check this host, as far as they are known."""
+    return tuple(sorted(senses.trust.checking(senses.sampled_at))) if senses.trust is not None else ()
 
 
 def judge(

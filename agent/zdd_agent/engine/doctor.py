@@ -122,9 +122,10 @@ class Doctor:
         trust = self._trust()
         if trust is None:
             return "not looked for yet: the first drain waits until the agent has seen them"
-        if why := trust.doubt(self._clock.now()):
+        now = self._clock.now()
+        if why := trust.doubt(now):
             return f"a drain would end when the API says `unused`: {why}"
-        return f"this host sees those of {', '.join(sorted(trust.nodes))}: its connections can end a drain"
+        return f"this host sees those of {', '.join(sorted(trust.checking(now)))}: its connections can end a drain"
 
     def _groups(self, membership: Membership) -> str:
         if not membership.targets:

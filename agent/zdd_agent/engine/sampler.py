@@ -130,9 +130,11 @@ class Sampler:
 
     def _sample(self, membership: Membership) -> Sample:
         """One sample of the ports of the membership. Those that only its health checks ask count for trust alone."""
-        sample = self._sensor.sample(*self._scope(membership))
+        ports, addresses = self._scope(membership)
+        sample = self._sensor.sample(ports, addresses)
         self._heard(self._known(membership, sample.at).sampled(sample), many=False)
-        return sample.on(frozenset(t.port for t in membership.targets))
+        own = frozenset(t.port for t in membership.targets)
+        return sample if own == ports else sample.on(own)
 
     def _known(self, membership: Membership, now: float) -> Trust:
         fresh = Trust.begin(now, membership)

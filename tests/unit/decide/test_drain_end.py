@@ -196,6 +196,30 @@ def test_a_drain_after_a_rejoin_waits_for_no_health_check_either() -> None:
     assert host.clock.now() - again < 45
 
 
+def test_an_agent_that_was_restarted_looks_for_health_checks_from_its_start() -> None:
+    host = busy_host()
+    host.begin(Verb.DRAIN)
+    at(host, 33, host.sensor.open.clear)
+    assert succeeded(host.finish())
+    assert succeeded(host.do(Verb.REJOIN))
+    host.restart()
+    host.rest(60)
+    again = host.clock.now()
+    assert "no connection left" in host.do(Verb.DRAIN).message
+    assert host.clock.now() - again < 45
+
+
+def test_health_checks_are_looked_for_while_a_guard_makes_a_drain_wait() -> None:
+    host = fresh_host()
+    sibling = next(h.target for h in host.aws.health(arn("web")) if h.target.id == "i-other")
+    host.begin(Verb.DRAIN, wait=900.0)
+    at(host, 5, lambda: host.aws.break_target(sibling, "Target.Timeout"))
+    at(host, 300, lambda: host.aws.put_sibling("web"))
+    at(host, 305, host.sensor.open.clear)
+    assert "no connection left" in host.finish().message
+    assert host.clock.now() - START < 400
+
+
 def test_only_peers_that_check_are_put_on_disk_as_nodes_and_waited_for() -> None:
     host = busy_host()
     host.sensor.open = [

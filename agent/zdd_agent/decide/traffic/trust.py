@@ -73,8 +73,12 @@ class Trust:
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The addresses of the load balancer's nodes, as of the last reading."""
-        return frozenset(peer for peer, _ in self._fresh(self.heard.at))
+        """The addresses of all known nodes of the load balancer, of those that check no more too."""
+        return frozenset(peer for peer, _ in self.heard.known)
+
+    def checking(self, now: float) -> frozenset[str]:
+        """The addresses of the nodes that check this host at this moment (seconds)."""
+        return frozenset(peer for peer, _ in self._fresh(now))
 
     def doubt(self, now: float) -> str:
         """Why the sensor is not to be believed, as half a sentence; empty when it is.

@@ -236,7 +236,8 @@ def test_a_node_is_none_any_more_after_two_intervals_without_a_check() -> None:
     assert host.doubt() == ""
     host.run(30)
     assert host.doubt() == UNSEEN
-    assert host.trust.nodes == frozenset()
+    assert host.trust.checking(host.now) == frozenset()
+    assert host.trust.nodes == {NODE}, "its connections are a load balancer's all the same"
 
 
 def test_a_node_that_comes_again_after_the_host_was_out_is_one_at_once() -> None:
