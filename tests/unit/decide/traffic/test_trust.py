@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
 
 import pytest
 
@@ -84,7 +86,7 @@ class InService:
     ("check", "size"),
     [
         ("HTTP", lambda: 130),
-        ("HTTP", varying(random.Random(2), 130, 131)),  # a FIN counts as a byte, where it came in time
+        ("HTTP", partial(next, cycle((130, 131)))),  # a FIN counts as a byte, where it came in time
         ("HTTPS", varying(random.Random(3))),
         ("TCP", lambda: 1),
     ],
@@ -167,6 +169,17 @@ def test_what_carries_bytes_is_no_check_that_only_connects() -> None:
     assert host.doubt() == UNSEEN
 
 
+def test_a_connection_that_ends_long_after_its_request_is_no_check() -> None:
+    """As one that a load balancer keeps for the next request, until its idle time-out."""
+    host = InService(of(web()))
+    for n in range(10):
+        cookie = host.kernel.connect(host.now, OTHER)
+        host.kernel.receive(cookie, host.now, 130)
+        host.run(30)
+        host.kernel.close(cookie, host.now)
+        assert host.doubt() == f"no health check of the load balancer was seen on port 8080 in {min(30 * n + 30, 60)} s"
+
+
 def test_clients_whose_addresses_a_network_load_balancer_shows_are_no_nodes() -> None:
     rng = random.Random(6)
     clients = [
@@ -185,8 +198,9 @@ def test_what_is_kept_of_other_peers_is_bounded() -> None:
     rng = random.Random(7)
     crowd = [Peer(f"192.{n // 62500}.{n // 250 % 250}.{n % 250 + 1}", 1e6, varying(rng)) for n in range(20_000)]
     host = InService(of(web()), [*crowd, *(Peer(f"10.1.0.{n}", 30.0) for n in range(100))])
-    host.run(100)
+    host.run(5)
     assert len(host.trust.heard.rows) <= 4096
+    host.run(95)
     assert len(host.trust.heard.known) <= 64
 
 
@@ -200,6 +214,14 @@ def test_a_node_that_checks_another_port_must_come_to_the_apps_port_too() -> Non
     host.kernel.connect(host.now, NODE)
     assert host.doubt() == ""
     assert host.trust.nodes == {NODE}, "the other one is a client"
+    assert host.trust.met == {}, "a client is not remembered"
+
+
+def test_where_one_group_checks_the_apps_port_the_nodes_of_another_that_checks_elsewhere_prove_less() -> None:
+    host = InService(of(web(), web(on=str(CHECKED), name="apart")), [Peer(NODE, 30.0, port=CHECKED)])
+    host.run(120)
+    host.kernel.connect(host.now, NODE)
+    assert host.doubt() == UNSEEN
 
 
 def test_without_checks_on_their_port_nothing_is_trusted() -> None:
