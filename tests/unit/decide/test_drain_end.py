@@ -146,12 +146,16 @@ def test_an_agent_that_has_looked_in_vain_for_long_does_not_wait_at_the_drain() 
     assert host.clock.now() - START < 315
 
 
-@pytest.mark.parametrize("protocol", ["HTTP", "HTTPS"])
-def test_an_agent_that_has_run_for_two_minutes_waits_for_no_health_check_at_the_drain(protocol: str) -> None:
-    host = fresh_host()
+def check_every_30_s(host: Host, protocol: str = "HTTP") -> None:
     check = HealthCheck(protocol, "traffic-port", "/healthz", 30.0, 5.0, 2, "200")
     host.aws.groups[arn("web")] = group(health_check=check)
     host.sensor.interval = 30.0
+
+
+@pytest.mark.parametrize("protocol", ["HTTP", "HTTPS"])
+def test_an_agent_that_has_run_for_two_minutes_waits_for_no_health_check_at_the_drain(protocol: str) -> None:
+    host = fresh_host()
+    check_every_30_s(host, protocol)
     host.has_run_for(120)
     host.begin(Verb.DRAIN)
     at(host, 2, host.sensor.open.clear)
@@ -211,13 +215,30 @@ def test_an_agent_that_was_restarted_looks_for_health_checks_from_its_start() ->
 
 def test_health_checks_are_looked_for_while_a_guard_makes_a_drain_wait() -> None:
     host = fresh_host()
+    check_every_30_s(host)
     sibling = next(h.target for h in host.aws.health(arn("web")) if h.target.id == "i-other")
+    host.aws.break_target(sibling, "Target.Timeout")
     host.begin(Verb.DRAIN, wait=900.0)
-    at(host, 5, lambda: host.aws.break_target(sibling, "Target.Timeout"))
     at(host, 300, lambda: host.aws.put_sibling("web"))
     at(host, 305, host.sensor.open.clear)
     assert "no connection left" in host.finish().message
-    assert host.clock.now() - START < 400
+    assert host.clock.now() - START < 360
+
+
+def test_the_wait_for_health_checks_begins_with_the_registration_and_not_while_the_app_starts() -> None:
+    host = fresh_host(names=("web",))
+    check_every_30_s(host)
+    host.has_run_for(120)
+    assert succeeded(host.do(Verb.REJOIN))
+    host.aws.deregister(group(), [Target(arn("web"), "i-me", 8080)])
+    host.clock.time += 400
+    host.restart()
+    host.prober.said = "connection refused"
+    host.begin(Verb.REJOIN)
+    host.clock.at(host.clock.now() + 100, lambda: setattr(host.prober, "said", ""))
+    assert succeeded(host.finish())
+    host.sensor.open.clear()
+    assert "no connection left" in host.do(Verb.DRAIN).message
 
 
 def test_only_peers_that_check_are_put_on_disk_as_nodes_and_waited_for() -> None:
@@ -246,6 +267,18 @@ def test_nodes_that_check_a_port_of_their_own_are_waited_for_on_it() -> None:
     began, host.aws.warm_seconds = host.clock.now(), 5.0
     assert succeeded(host.do(Verb.REJOIN))
     assert host.clock.now() - began < 15, "it looks when the node has checked, not when every node must have"
+
+
+def test_checks_of_another_port_that_go_on_hold_no_drain_up() -> None:
+    host = fresh_host()
+    check = HealthCheck("HTTP", "9000", "/healthz", 4.0, 2.0, 2, "200")
+    host.aws.groups[arn("web")] = group(health_check=check)
+    host.sensor.checked, host.sensor.interval, host.sensor.in_service = (9000,), 4.0, lambda: True
+    host.has_run_for(120)
+    host.begin(Verb.DRAIN)
+    at(host, 3, host.sensor.open.clear)
+    assert "no connection left" in host.finish().message
+    assert host.clock.now() - START < 40
 
 
 def test_nothing_is_read_while_the_settings_leave_every_end_to_the_api_or_the_host_is_out() -> None:
