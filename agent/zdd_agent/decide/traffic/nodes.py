@@ -11,8 +11,8 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-hea
 
 What this can get wrong. A monitoring system that asks for the same thing at the check's own interval, each time on a
 new connection, is taken for a node. So is one that asks a target of a Network Load Balancer at a fraction of the
-interval. A check is missed where other short connections of the node hide it: TLS or HTTP/2, with a new connection
-for each request. Then the API alone ends the drain.
+interval. Checks are missed where other short connections of the node hide them (TLS or HTTP/2 with a new connection for
+each request), and where a TCP check carries a proxy protocol header. Then the API alone ends the drain.
 """
 
 from __future__ import annotations
