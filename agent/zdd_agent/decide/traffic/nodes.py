@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 
 from zdd_agent.decide.traffic.health_checks import MAX_BYTES, TOLERANCE
 from zdd_agent.model.aws import BalancerKind, Membership, Target, TargetGroup
@@ -43,7 +43,7 @@ _MAX_NODES = 64
 _FORGOTTEN_SECONDS = 3600.0
 
 
-class Length(Enum):
+class Length(StrEnum):
     """What the lengths of a group's checks have in common."""
 
     EMPTY = "empty"
@@ -51,7 +51,7 @@ class Length(Enum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class ExpectedCheck:
     """How one target group checks a port. Seconds. `once`: each node checks once an interval."""
 
@@ -71,13 +71,14 @@ def checked_port(group: TargetGroup, target: Target) -> int:
 
 
 def checks(membership: Membership) -> Checks:
-    """The health checks of the membership, by the port that they ask."""
+    """The health checks of the membership, by the port that they ask; the same whatever the order of its groups."""
     found: dict[int, tuple[ExpectedCheck, ...]] = {}
     for target in membership.targets:
         group = membership.group(target.group)
-        port = checked_port(group, target)
-        check, once = group.health_check, group.kind is BalancerKind.APPLICATION
-        found[port] = (*found.get(port, ()), ExpectedCheck(check.interval, check.timeout, _length(group), once))
+        port, check = checked_port(group, target), group.health_check
+        once = group.kind is BalancerKind.APPLICATION
+        expected = ExpectedCheck(check.interval, check.timeout, _length(group), once)
+        found[port] = tuple(sorted((*found.get(port, ()), expected)))
     return found
 
 

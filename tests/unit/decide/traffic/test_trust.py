@@ -309,6 +309,13 @@ def test_a_gap_between_two_readings_hides_what_came_in_it() -> None:
     assert "no health check" in host.doubt()
 
 
+def test_what_was_seen_counts_on_when_aws_lists_the_groups_in_another_order() -> None:
+    groups = web(), web(10.0, name="second"), web(on=str(CHECKED), name="apart")
+    trust = Trust.begin(START, of(*groups))
+    assert trust.same_as(Trust.begin(START + 5, of(*reversed(groups))))
+    assert not trust.same_as(Trust.begin(START + 5, of(*groups[:2])))
+
+
 # What can never be seen.
 
 
