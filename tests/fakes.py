@@ -8,7 +8,7 @@ from threading import Event
 
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
-from zdd_agent.model.kernel import Connection, Sample
+from zdd_agent.model.kernel import Connection, EndedConnections, Sample
 from zdd_agent.model.operation import ProbeResult
 from zdd_agent.model.record import Record
 
@@ -134,23 +134,68 @@ class FakeProber:
 
 @dataclass
 class FakeSensor:
-    """The kernel: a listener on every port, and the connections that a test puts in `open`."""
+    """The kernel: a listener on every port, the connections that a test puts in `open`, and the health checks.
+
+    Each of `nodes` checks the ports `checked` every `interval` seconds, while `in_service` says so.
+    """
 
     clock: FakeClock
     open: list[Connection] = field(default_factory=list)
     deaf: frozenset[int] = frozenset()
     error: AgentError | None = None
     samples: int = 0
+    readings: int = 0
+    nodes: tuple[str, ...] = ()
+    checked: tuple[int, ...] = (8080,)
+    interval: float = 10.0
+    in_service: Callable[[], bool] = lambda: True
+    told_at: float | None = None
 
     def sample(self, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
         self.samples += 1
         if self.error is not None:
             raise self.error
         now = self.clock.now()
-        return Sample(now, ports - self.deaf, tuple(c for c in self.open if c.port in ports))
+        return Sample(now, ports - self.deaf, tuple(c for c in self.open if c.port in ports), self._checks(ports))
+
+    def ended(self, ports: frozenset[int], addresses: frozenset[str]) -> EndedConnections:
+        self.readings += 1
+        if self.error is not None:
+            raise self.error
+        return EndedConnections(self.clock.now(), self._checks(ports))
 
     def close(self) -> None:
-        pass
+        self.told_at = None
+
+    def _checks(self, ports: frozenset[int]) -> tuple[Connection, ...]:
+        """Those since the last time; none the first time."""
+        before, self.told_at = self.told_at, self.clock.now()
+        if before is None or not self.in_service():
+            return ()
+        times = int(self.told_at // self.interval) - int(before // self.interval)
+        ended = Connection(
+            0,
+            0,
+            "10.0.0.1",
+            "",
+            0,
+            bytes_received=130,
+            data_segments_received=1,
+            data_segments_sent=1,
+            last_received_seconds_ago=0.01,  # before its end, whenever that was
+            last_sent_seconds_ago=0.005,
+        )
+        return tuple(
+            replace(
+                ended,
+                cookie=1_000_000 + int(self.told_at * 100) * 100 + n,
+                port=port,
+                peer=node,
+            )
+            for n, node in enumerate(self.nodes)
+            for port in self.checked
+            if times and port in ports
+        )
 
 
 @dataclass

@@ -37,7 +37,7 @@ class Host:
         self.instances = FakeInstances()
         self.prober = FakeProber()
         self.metadata = FakeMetadata(who)
-        self.sensor = FakeSensor(self.clock)
+        self.sensor = FakeSensor(self.clock, in_service=self.is_registered)
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
         self.boot = "boot-1"
@@ -61,6 +61,16 @@ class Host:
         )
         self.engine = build_engine(self.outside, self.supervisor, self.settings, self.boot, random.Random(1))
         self.ledger, self.observer, self.runner = self.engine.ledger, self.engine.observer, self.engine.runner
+
+    def is_registered(self) -> bool:
+        return any(target_id == self.metadata.who.instance_id for _, target_id, _ in self.aws.registered())
+
+    def has_run_for(self, seconds: float) -> None:
+        """The daemon has been up for this long now, and somebody has asked for its status once."""
+        self.clock.time -= seconds
+        self.status()
+        self.rest(seconds)
+        self.aws.calls.clear()
 
     def begin(self, verb: Verb, timeout: float | None = None, **more: Any) -> Operation:
         """Start the operation; `more` are fields of the request."""

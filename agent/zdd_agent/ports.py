@@ -7,7 +7,7 @@ from threading import Event
 from typing import Protocol
 
 from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
-from zdd_agent.model.kernel import Sample
+from zdd_agent.model.kernel import EndedConnections, Sample
 from zdd_agent.model.operation import ProbeResult
 from zdd_agent.model.record import Record
 
@@ -68,6 +68,9 @@ class Sensor(Protocol):
 
     def sample(self, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
         """The connections of these ports with peers outside this host. Raises AgentError FAILED, transient."""
+
+    def ended(self, ports: frozenset[int], addresses: frozenset[str]) -> EndedConnections:
+        """Those of them that ended since the last call of `sample` or `ended`. Raises like `sample`."""
 
     def close(self) -> None:
         """Nobody watches for now; the next sample asks anew."""

@@ -162,7 +162,7 @@ class Lab:
         for identity in identities:
             folder = self.folder / identity.host
             host = Host(identity, folder, self.endpoint_url, self.faults, ports[identity.instance_id])
-            self.endpoint.clients[identity.access_key] = Client(host.name, identity.role_arn, policy)
+            self.endpoint.clients[identity.access_key] = Client(host.name, identity.role_arn, policy, measures=True)
             self._ends.push_async_callback(host.close)
             adopted.append(host)
         self.hosts += adopted
@@ -185,7 +185,9 @@ class Lab:
         self.plane = DataPlane(elb, reader, addresses)
         self._ends.push_async_callback(self.plane.close)
         await asyncio.to_thread(self._create_resources, reader)
-        clients = {host.identity.access_key: Client(host.name, host.identity.role_arn) for host in self.hosts}
+        clients = {
+            host.identity.access_key: Client(host.name, host.identity.role_arn, measures=True) for host in self.hosts
+        }
         clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
         self.endpoint = Endpoint(elb, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
         await self._serve(self.endpoint.application(), ENDPOINT_PORT)

@@ -10,6 +10,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from zdd_lab.aws import wire
 from zdd_lab.aws.topology_reader import CLIENT_CONFIG, REGION
 from zdd_lab.model.iam import Policy
 from zdd_lab.threaded import ThreadedLab
@@ -101,3 +102,10 @@ def test_a_host_with_a_policy_may_do_what_it_allows_and_nothing_else(running: Th
         f"User: {host.identity.role_arn} is not authorized to perform: {action} on resource: {group} "
         f"because no identity-based policy allows the {action} action"
     )
+
+
+def test_a_host_is_told_the_interval_at_which_a_scaled_lab_checks_it_in_whole_seconds() -> None:
+    told = b"<member><HealthCheckIntervalSeconds>%d</HealthCheckIntervalSeconds></member>"
+    assert wire.checks_as_measured(told % 30, 0.1) == told % 3
+    assert wire.checks_as_measured(told % 5, 0.1) == told % 1
+    assert wire.checks_as_measured(told % 30, 1.0) == told % 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +13,14 @@ import pytest
 
 from lab.conftest import free_prefix
 from lab.drain_rig import FLOOR, SETTINGS, Case, Deregistration, Street, leave, listens_now, until_so
-from lab.netns_rig import may_make_namespaces, namespace, start_agent
+from lab.netns_rig import Namespace, may_make_namespaces, namespace, start_agent
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST
 from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
-INTERVAL = 5.0  # s, the shortest that the API takes; how long the sensor waits for traffic
+INTERVAL = 10.0  # s, as the API takes it; the nodes check ten times as often
 DELAY = FLOOR + 3.0  # s: with proof a drain would end right after the floor
 PROFILE = replace(FAST, deregistration_delay=DELAY, check_interval=INTERVAL * FAST.check_scale, check_timeout=0.3)
 OTHER_PORT = 8081  # of a second target of the host
@@ -50,7 +51,7 @@ async def no_traffic_to_a_port(lab: Lab, host: Host, until: str) -> None:
     try:
         await until_so(lambda: listens_now(address, OTHER_PORT + 1))
         await asyncio.to_thread(_second_target, lab, host, "idle", OTHER_PORT + 1)
-        await _never_early(lab, host, until, f"no connection from outside this host was seen on port {OTHER_PORT + 1}")
+        await _never_early(lab, host, until, f"no node of the load balancer was seen on port {OTHER_PORT + 1}")
     finally:
         await asyncio.to_thread(children.stop, second)
 
@@ -62,6 +63,56 @@ async def an_app_in_another_namespace(lab: Lab, host: Host, until: str) -> None:
         await start_agent(made, lab, host, SETTINGS)
         await _never_early(lab, host, until, f"nothing listens on port {APP_PORT} in the agent's network namespace")
         await host.stop_agent()
+
+
+async def a_proxy_that_only_a_monitor_reaches(lab: Lab, host: Host, until: str) -> None:
+    """As with Docker: its own proxy listens, and this host's other containers come to it. The load balancer does not.
+
+    Here the proxy and the monitor are in the agent's network namespace, and the load balancer's connections are not.
+    """
+    await host.stop_agent()
+    address, monitor = host.identity.address, f"{lab.prefix}.66"
+    async with namespace(lab, host) as made:
+        proxy = await asyncio.to_thread(made.inside, lambda: socket.create_server((address, APP_PORT)))
+        server = await asyncio.start_server(_greet, sock=proxy)
+        try:
+            await start_agent(made, lab, host, SETTINGS)
+            probing = asyncio.create_task(_probe_now_and_then(made, monitor, address))
+            await _never_early(lab, host, until, f"no health check of the load balancer was seen on port {APP_PORT}")
+            assert await _cancelled(probing) > 2
+            await host.stop_agent()
+        finally:
+            server.close()
+
+
+async def _greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1000)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    writer.close()
+
+
+async def _probe_now_and_then(made: Namespace, source: str, address: str) -> int:
+    """Ask every few seconds, as monitoring systems do, each time on a new connection; answers how often it did."""
+    asked = 0
+    try:
+        while True:
+            client = await asyncio.to_thread(
+                made.inside, lambda: socket.create_connection((address, APP_PORT), source_address=(source, 0))
+            )
+            client.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=client)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: monitored\r\n\r\n")
+            await reader.read()
+            writer.close()
+            asked += 1
+            await asyncio.sleep(3.0)
+    except asyncio.CancelledError:
+        return asked
+
+
+async def _cancelled(task: asyncio.Task[int]) -> int:
+    task.cancel()
+    return await task
 
 
 def _second_target(lab: Lab, host: Host, name: str, port: int = OTHER_PORT) -> None:
@@ -91,7 +142,7 @@ def _second_target(lab: Lab, host: Host, name: str, port: int = OTHER_PORT) -> N
 
 CASES: list[Case] = [(no_listener_on_a_port, "idle"), (no_traffic_to_a_port, "closed")]
 if may_make_namespaces():
-    CASES.append((an_app_in_another_namespace, "idle"))
+    CASES += [(an_app_in_another_namespace, "idle"), (a_proxy_that_only_a_monitor_reaches, "closed")]
 
 
 @pytest.fixture(scope="module")

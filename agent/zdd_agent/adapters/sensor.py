@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from zdd_agent.adapters import sock_diag
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.kernel import Connection, Sample
+from zdd_agent.model.kernel import Connection, EndedConnections, Sample
 
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
@@ -18,6 +18,9 @@ _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python does not name it
 _PATIENCE_SECONDS = 2.0
 # Above the 32 KiB that the kernel fills at the most.
 _BUFFER_BYTES = 65_536
+# For the ends of connections, about 1.3 kB each, that come between two readings. The kernel takes no more than
+# net.core.rmem_max (212,992 by default), and doubles it: room for about 330.
+_TOLD_BYTES = 1 << 20
 # Ends that one sample takes at the most; whatever ends faster than this is not quiet anyway.
 _MAX_ENDED = 20_000
 # The most connections that a dump may have. A watch of them takes 24 MB and most of a core (bench_sensor.py); the
@@ -26,10 +29,10 @@ MAX_CONNECTIONS = 20_000
 
 
 class KernelSensor:
-    """Two netlink sockets: one is asked for what is open, on the other the kernel tells of each connection that ended.
+    """Two netlink sockets: one is asked for what is open, on the other the kernel reports each connection that ended.
 
     The second one makes the kernel tell of every TCP socket of the host that ends, of which it passes on only those of
-    the ports: so `close` when nobody watches. Not for several threads.
+    the ports: so `close` when nobody listens. Not for several threads.
     """
 
     def __init__(self, now: Callable[[], float], *, most: int = MAX_CONNECTIONS) -> None:
@@ -54,9 +57,28 @@ class KernelSensor:
         try:
             return self._sample(tuple(sorted(ports)), frozenset(map(sock_diag.packed, addresses)))
         except (OSError, struct.error) as error:
-            self.close()
-            message = f"cannot ask the kernel for the connections of this host: {error}"
-            raise AgentError(Kind.FAILED, message, transient=True) from error
+            raise self._failed(error) from error
+
+    def ended(self, ports: frozenset[int], addresses: frozenset[str]) -> EndedConnections:
+        """The connections of these ports that ended since the last call of this or of `sample`.
+
+        It walks no table of the kernel's: the cost is that of the connections that ended.
+
+        Args:
+            ports: as of `sample`.
+            addresses: as of `sample`.
+
+        Raises:
+            AgentError: FAILED, transient: the kernel does not tell.
+        """
+        try:
+            wanted, own = tuple(sorted(ports)), frozenset(map(sock_diag.packed, addresses))
+            fresh = self._told is None or wanted != self._ports
+            _, told = self._sockets(wanted)
+            ended, overrun = _ended(told, wanted, own)
+        except (OSError, struct.error) as error:
+            raise self._failed(error) from error
+        return EndedConnections(self._now(), ended, fresh or overrun)
 
     def close(self) -> None:
         """Let go of the kernel; the next sample asks it anew."""
@@ -66,22 +88,31 @@ class KernelSensor:
         self._asked = self._told = None
 
     def _sample(self, ports: tuple[int, ...], own: frozenset[bytes]) -> Sample:
-        if not 0 < len(ports) <= sock_diag.MAX_PORTS:
-            raise OSError(errno.EINVAL, f"{len(ports)} ports")
-        lost = self._asked is None or self._told is None or ports != self._ports
-        asked, told = self._open(ports) if lost else (self._asked, self._told)
-        assert asked is not None  # noqa: S101  what mypy needs
-        assert told is not None  # noqa: S101  likewise
+        lost = self._told is None or ports != self._ports
+        asked, told = self._sockets(ports)
         listening, found = self._dump(asked, ports, own)
-        # Behind the dump: what ended while it ran is then told, at the latest with the next sample.
+        # After the dump: what ended while it ran is then told, at the latest with the next sample.
         ended, overrun = _ended(told, ports, own)
         return Sample(self._now(), listening, found, ended, lost or overrun)
+
+    def _failed(self, error: Exception) -> AgentError:
+        self.close()
+        message = f"cannot ask the kernel for the connections of this host: {error}"
+        return AgentError(Kind.FAILED, message, transient=True)
+
+    def _sockets(self, ports: tuple[int, ...]) -> tuple[socket.socket, socket.socket]:
+        if self._asked is not None and self._told is not None and ports == self._ports:
+            return self._asked, self._told
+        if not 0 < len(ports) <= sock_diag.MAX_PORTS:
+            raise OSError(errno.EINVAL, f"{len(ports)} ports")
+        return self._open(ports)
 
     def _open(self, ports: tuple[int, ...]) -> tuple[socket.socket, socket.socket]:
         self.close()
         self._ports = ports
         self._asked = _netlink()
         self._told = _netlink()
+        self._told.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _TOLD_BYTES)
         program, memory = sock_diag.port_filter(ports)
         self._told.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         del memory  # the kernel has a copy by now, and not before

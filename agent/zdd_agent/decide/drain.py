@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from zdd_agent.decide import drain_end, earlier_drain, guard
 from zdd_agent.decide.actions import (
     Action,
@@ -10,6 +12,7 @@ from zdd_agent.decide.actions import (
     Discover,
     Drop,
     End,
+    Extend,
     GoBack,
     Look,
     MakeClaim,
@@ -97,12 +100,25 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
         return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
     if failure is not None and not one.request.stopping:
         return End(Outcome.REFUSED, "", failure)
-    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now)
+    # A time-out that somebody gave is for the whole drain: leave it the time in which new work may come.
+    given = one.request.timeout is not None
+    by = one.deadline - longest_floor(membership, rules.floor_seconds) if given else inf
+    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, by=by)
     if not isinstance(ending, Ending):
-        return ending
+        return _own_time(one, evidence, ending)
     if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # the sensor took its time: the guard must not go by what was true before
     return _claim(membership, seen, evidence, ending, now, rules, failure)
+
+
+def _own_time(one: Underway, evidence: Evidence, waiting: Sense | Wait) -> Action:
+    """The wait for trust takes nothing from the time that finding the membership, or the drain itself, has."""
+    trust = evidence.senses.trust
+    if trust is not None and one.request.timeout is None:
+        needed = trust.settled_at + DISCOVERY_SECONDS
+        if one.deadline < needed:
+            return Extend(needed)
+    return waiting
 
 
 def _claim(

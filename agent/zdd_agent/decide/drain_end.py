@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from zdd_agent.decide.actions import Sense, Wait
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Senses
 from zdd_agent.decide.timing import first_change, longest_floor
@@ -13,6 +15,9 @@ from zdd_agent.model.kernel import Until
 from zdd_agent.model.record import Draining, Ending
 from zdd_agent.model.service import Rules
 
+# Seconds after which what was sensed says nothing of the health checks of now.
+_OLD_SECONDS = 2.0
+
 _ENDS = {
     Until.UNUSED: "the API says `unused`",
     Until.CLOSED: "no connection is left",
@@ -21,12 +26,20 @@ _ENDS = {
 
 
 def rely(
-    wanted: Until, membership: Membership, senses: Senses, now: float, *, out: bool = False
+    wanted: Until, membership: Membership, senses: Senses, now: float, *, left_at: float | None = None, by: float = inf
 ) -> Ending | Sense | Wait:
     """Decide, before the deregistration, what ends the drain: what was asked for, if the sensor can be trusted.
 
-    It must have seen this host's traffic; one health-check interval is how long that may take. A host that is `out`
-    already is not checked any more: there is nothing to wait for.
+    It must have seen the load balancer's health checks. An agent that has just started waits for them here: nobody
+    knows whether a load balancer goes on checking a target that drains.
+
+    Args:
+        wanted: what was asked for.
+        membership: the targets of this host.
+        senses: what was sensed so far.
+        now: seconds.
+        left_at: when this host left, if it is out already; then there is nothing to wait for. Seconds.
+        by: wait no longer than until this moment, seconds.
     """
     if wanted is Until.UNUSED:
         return Ending(Until.UNUSED)
@@ -34,11 +47,14 @@ def rely(
         return Ending(Until.UNUSED, _fallback(senses.blind))
     if senses.trust is None:
         return Sense()
-    if doubt := senses.trust.doubt(now):
-        if out or now >= senses.trust.settled_at:
+    if doubt := senses.trust.doubt(now if left_at is None else left_at):
+        if now - senses.sampled_at > _OLD_SECONDS:
+            return Sense()  # the guard has made this drain wait meanwhile
+        latest = min(senses.trust.settled_at, by)
+        if left_at is not None or now >= latest:
             return Ending(Until.UNUSED, _fallback(doubt))
         again = senses.sampled_at + SAMPLE_SECONDS
-        return Sense() if now >= again else Wait(senses.trust.settled_at, "waiting to see this host's traffic", again)
+        return Sense() if now >= again else Wait(latest, "waiting to see the load balancer's health checks", again)
     if wanted is Until.IDLE and (doubt := doubt_of_idle(membership)):
         return Ending(Until.CLOSED, f" (until `closed`: {doubt})")
     return Ending(wanted)
@@ -50,8 +66,8 @@ def announced(ending: Ending) -> str:
 
 
 def nodes(senses: Senses) -> tuple[str, ...]:
-    """The load balancer's addresses, as far as they are known."""
-    return tuple(sorted({peer for peer, _ in senses.watch.heard})) if senses.watch is not None else ()
+    """The addresses of the load balancer's nodes that check this host, as far as they are known."""
+    return tuple(sorted(senses.trust.checking(senses.sampled_at))) if senses.trust is not None else ()
 
 
 def judge(
@@ -77,10 +93,10 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
     """What holds the drain although the API calls every target `unused`, for people; empty when nothing does."""
     if state.ending.until is Until.UNUSED or senses.watch is None or senses.blind:
         return ""
-    nodes = _nodes(membership, senses)
-    if held := after_unused.work_of(senses.watch, nodes):
+    if held := after_unused.work_of(senses.watch, _bringers(membership, senses)):
         return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
-    if node := after_unused.still_sending(senses.watch, nodes, now):
+    known = frozenset[str]() if _shows_clients(membership) else senses.nodes
+    if node := after_unused.still_sending(senses.watch, known, now):
         return f"the API says `unused`, but the load balancer's node {node} still sends"
     return ""
 
@@ -94,13 +110,19 @@ def unproved(state: Draining, membership: Membership, senses: Senses, now: float
         return ""
     if senses.blind:
         return f"; by the API's `unused` alone: {senses.blind}"
-    tracks = after_unused.of_others(senses.watch, _nodes(membership, senses))
+    tracks = after_unused.of_others(senses.watch, _bringers(membership, senses))
     return f"; not waited for: {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
 
 
-def _nodes(membership: Membership, senses: Senses) -> frozenset[str]:
-    """The peers that bring the load balancer's work; empty when any peer may."""
-    return frozenset() if any(group.preserve_client_ip for group in membership.groups) else senses.nodes
+def _bringers(membership: Membership, senses: Senses) -> frozenset[str]:
+    """The peers that may bring the load balancer's work; empty when any peer may."""
+    if _shows_clients(membership) or not senses.nodes:
+        return frozenset()
+    return senses.nodes | senses.candidates
+
+
+def _shows_clients(membership: Membership) -> bool:
+    return any(group.preserve_client_ip for group in membership.groups)
 
 
 def floor_of(state: Draining, membership: Membership, rules: Rules) -> float:

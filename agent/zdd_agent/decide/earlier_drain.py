@@ -29,11 +29,11 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
     if isinstance(before, Drained) and _still_proved(before, membership, seen, evidence.senses):
         return End(Outcome.SUCCEEDED, "already drained")
     wanted = one.request.until or rules.until
+    left = Departure(now, seen.seen_at) if isinstance(before, InService) else before.left
     # A host that is out is not checked any more: a sensor that is not trusted yet would wait for checks in vain.
-    ending = drain_end.rely(wanted, membership, evidence.senses, now, out=True)
+    ending = drain_end.rely(wanted, membership, evidence.senses, now, left_at=left.accepted_at)
     if not isinstance(ending, Ending):
         return ending
-    left = Departure(now, seen.seen_at) if isinstance(before, InService) else before.left
     return Resume(
         accepted_at=_accepted_at(left, membership, seen, proved=isinstance(before, Drained)),
         nodes=left.nodes or drain_end.nodes(evidence.senses),

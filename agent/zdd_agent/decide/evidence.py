@@ -40,11 +40,12 @@ class Senses:
     """What was sensed so far. Moments are seconds of the agent's clock.
 
     Args:
-        trust: whether the sensor can be believed, judged before the deregistration.
+        trust: whether the sensor can be believed, as of the time before the deregistration.
         watch: what is open and what works.
         sampled_at: the last sample.
         blind: why the sensor tells nothing any more; empty while it does.
-        nodes: the load balancer's addresses, as far as they were known at any time; empty while none is.
+        nodes: the load balancer's addresses, as far as they were known before the deregistration; empty while none is.
+        candidates: peers that may turn out to be nodes: they were seen once, when the deregistration came.
     """
 
     trust: Trust | None = None
@@ -52,13 +53,13 @@ class Senses:
     sampled_at: float = float("-inf")
     blind: str = ""
     nodes: frozenset[str] = frozenset()
+    candidates: frozenset[str] = frozenset()
 
     def after(self, sample: Sample, membership: Membership, quiet_seconds: float) -> Senses:
-        """What is known after one more sample of the membership's ports."""
+        """What is known after one more sample of the membership's ports, apart from the trust in it."""
         checks = health_checks.schedules(membership)
         watch = self.watch.after(sample) if self.watch else Watch.begin(sample, checks, quiet_seconds)
-        trust = self.trust.after(sample) if self.trust else Trust.begin(sample, membership)
-        return replace(self, trust=trust, watch=watch, sampled_at=sample.at)
+        return replace(self, watch=watch, sampled_at=sample.at)
 
 
 @dataclass(frozen=True, slots=True)

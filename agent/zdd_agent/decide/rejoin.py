@@ -162,6 +162,8 @@ def _first_look(
         return Wait(first, "registered") if now < first else Look()
     heard = senses.watch.heard if senses.watch is not None else {}
     back = {peer for (peer, _), at in heard.items() if at >= state.accepted_at}
+    if senses.trust is not None:  # it also knows who checks a port of its own
+        back |= senses.trust.heard.since(state.accepted_at)
     latest = min(state.accepted_at + until_checked(membership), one.deadline)
     if now >= latest or back.issuperset(nodes):
         return Look()

@@ -14,6 +14,7 @@ from zdd_agent.engine.runner import Runner
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.selective_sensor import SelectiveSensor
 from zdd_agent.engine.status import Reporter
+from zdd_agent.model.kernel import Until
 from zdd_agent.model.service import Rules, Timeouts
 from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
 from zdd_agent.settings import Settings
@@ -38,6 +39,7 @@ class Engine:
 
     ledger: Ledger
     observer: Observer
+    sampler: Sampler
     runner: Runner
 
 
@@ -81,6 +83,8 @@ def build_engine(
     sampler = Sampler(
         SelectiveSensor(outside.sensor, ignored) if ignored else outside.sensor,
         outside.metadata,
+        outside.clock,
+        listens=settings.drain.until is not Until.UNUSED,
         quiet_seconds=settings.drain.quiet_seconds,
     )
     effects = Effects(
@@ -108,7 +112,7 @@ def build_engine(
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
     )
-    return Engine(ledger, observer, runner)
+    return Engine(ledger, observer, sampler, runner)
 
 
 def build_reports(
@@ -144,6 +148,8 @@ def build_reports(
         prober=outside.prober,
         clock=outside.clock,
         min_healthy=settings.healthy,
+        until=settings.drain.until,
+        trust=lambda: engine.sampler.trust,
         local=local,
     )
     return reporter, doctor

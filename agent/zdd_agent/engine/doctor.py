@@ -8,9 +8,11 @@ from functools import partial
 
 from zdd_agent.decide import guard
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
+from zdd_agent.decide.traffic.trust import Trust, blindness
 from zdd_agent.engine.observer import Observer
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Membership, MinHealthy, Target, TargetGroup
+from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Observation, Verb
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober
 
@@ -45,6 +47,8 @@ class Doctor:
     """Looks at everything once.
 
     Args:
+        until: what ends a drain, by the settings.
+        trust: what the sensor has seen so far.
         local: the checks of this machine, by name: the socket, the state file, the disk.
     """
 
@@ -57,6 +61,8 @@ class Doctor:
         prober: Prober,
         clock: Clock,
         min_healthy: MinHealthy,
+        until: Until,
+        trust: Callable[[], Trust | None],
         local: Sequence[tuple[str, Check]],
     ) -> None:
         self._observer = observer
@@ -65,6 +71,8 @@ class Doctor:
         self._prober = prober
         self._clock = clock
         self._min_healthy = min_healthy
+        self._until = until
+        self._trust = trust
         self._local = tuple(local)
 
     def examine(self) -> tuple[Finding, ...]:
@@ -96,6 +104,7 @@ class Doctor:
             result = self._prober.check(membership.group(target.group), target)
             hint = "" if result.passed else "start the app, or fix the group's health check"
             yield Finding(f"app for {target}", result.passed, result.said, hint)
+        yield Finding("health checks", True, self._seen_checks(membership))
         refused = guard.refusal(membership, seen, self._min_healthy)
         yield Finding(
             "guard",
@@ -103,6 +112,20 @@ class Doctor:
             refused.message if refused else "a drain would be allowed now",
             refused.hint if refused else "",
         )
+
+    def _seen_checks(self, membership: Membership) -> str:
+        """Whether the kernel's connections can end a drain. Where they cannot, the API does: that is no fault."""
+        if self._until is Until.UNUSED:
+            return "not looked for: the settings say that drains end when the API says `unused`"
+        if why := blindness(membership):
+            return f"drains end when the API says `unused`: {why}"
+        trust = self._trust()
+        if trust is None:
+            return "not looked for yet: the first drain waits until the agent has seen them"
+        now = self._clock.now()
+        if why := trust.doubt(now):
+            return f"a drain would end when the API says `unused`: {why}"
+        return f"this host sees those of {', '.join(sorted(trust.checking(now)))}: its connections can end a drain"
 
     def _groups(self, membership: Membership) -> str:
         if not membership.targets:

@@ -30,7 +30,7 @@ from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Verb
-from zdd_agent.model.record import Record
+from zdd_agent.model.record import Guarding, Record, Warming
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
 
 
@@ -116,7 +116,10 @@ class Effects:
         return Found(membership, seen, terminating)
 
     def _sense(self, record: Record, evidence: Evidence) -> Sensed:
-        return Sensed(self._sampler.sense(evidence.senses, record.membership))
+        senses = self._sampler.sense(evidence.senses, record.membership)
+        if isinstance(record.state, Guarding | Warming):  # a host that is out need not be checked
+            senses = self._sampler.judged(senses)
+        return Sensed(senses)
 
     def _probe(self, group: TargetGroup, target: Target) -> ProbeResult:
         # An app that hangs takes its whole time-out; several of them would outlast systemd's watchdog.
@@ -133,6 +136,7 @@ class Effects:
                 if error.transient or error.kind is not Kind.FAILED:
                     raise
                 refused = error  # one group that refuses keeps no other group waiting
+        self._sampler.registered()
         return Done() if refused is None else NotTaken(refused)
 
     def _each_group(

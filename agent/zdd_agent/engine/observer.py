@@ -1,4 +1,4 @@
-"""What AWS says of this host: found, looked at, and kept for as long as asking again would be a waste."""
+"""Asks AWS which targets are this host and how they are, and keeps the last answer for other callers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Observer:
         metadata: who this host is.
         clock: the time.
         names: `target_groups` of the settings; empty to search the VPC.
-        counts_absent: `min_healthy` is a percentage: hosts that are not listed any more may still belong.
-        alive: called before each call to AWS: many of them, one after another, would outlast systemd's watchdog.
+        counts_absent: `min_healthy` is a percentage, and hosts that are not listed any more may still belong.
+        alive: called before each call to AWS, since many calls in a row would outlast systemd's watchdog.
     """
 
     def __init__(
@@ -53,13 +53,12 @@ class Observer:
         """Find the membership afresh.
 
         Args:
-            verb: for a rejoin the groups that the settings name count even where this host is not in them yet.
+            verb: a rejoin also takes the groups that the settings name and that this host is not in yet.
             before: the membership as it was known.
             listed: every target at the last look.
             pace: seconds until it is worth looking again.
             by: give up at this moment, seconds.
-            out: an earlier drain took that membership out and no rejoin brought it back: it is kept, without what is
-                deleted.
+            out: this host is out since an earlier drain: keep that membership, without the groups that are deleted.
 
         Raises:
             AgentError: as `discovery.find` and `look` do.
@@ -80,7 +79,7 @@ class Observer:
         return found, self._observed(found, population, frozenset(), listed, began, pace)
 
     def look(self, membership: Membership, listed: Iterable[Target], pace: float, by: float) -> Observation:
-        """The health of every target of the membership's groups. A group that is gone is named as missing.
+        """The health of every target of the membership's groups. A group that is gone counts as missing.
 
         Args:
             membership: which targets are this host.
@@ -105,7 +104,7 @@ class Observer:
         found, _ = self._aws.named_groups([g.arn for g in membership.groups])
         gone = frozenset(g.arn for g in membership.groups) - {g.arn for g in found}
         old = {g.arn: g for g in membership.groups}
-        # The attributes cost a call for each group, and nothing of a rejoin hangs on them.
+        # The attributes cost a call for each group, and a rejoin does not need them.
         newer = [g.with_attributes_of(old[g.arn]) for g in found]
         return membership.without_groups(gone).with_groups(newer), gone
 
@@ -149,7 +148,7 @@ class Observer:
     def _absent(
         self, membership: Membership, population: tuple[TargetHealth, ...], listed: Iterable[Target]
     ) -> tuple[Target, ...]:
-        """The instances that were listed at the last look, are not now, and still run, as far as EC2 may be asked."""
+        """The instances that were listed at the last look, are not now, and still run, where EC2 may be asked."""
         arns = {g.arn for g in membership.groups if g.target_type == "instance"}
         known = {h.target.key for h in population}
         vanished = tuple(t for t in listed if t.group in arns and t.key not in known)
@@ -164,7 +163,7 @@ class Observer:
         return tuple(t for t in vanished if t.id in running)
 
     def _zoned(self, groups: Sequence[TargetGroup], population: tuple[TargetHealth, ...]) -> tuple[TargetHealth, ...]:
-        """The same with the zones filled in that the guard needs and ELB does not tell: those of instances."""
+        """The same with the zones of instances filled in: the guard needs them, and ELB does not tell them."""
         arns = {g.arn for g in groups if not g.cross_zone and g.target_type == "instance"}
         ids = sorted({h.target.id for h in population if h.target.group in arns})
         if not ids:

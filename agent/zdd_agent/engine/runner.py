@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from math import inf
 
 from zdd_agent.decide import drain, rejoin
 from zdd_agent.decide.actions import Action, End, Found, Look, MakeClaim, Probe, Resume, Sense, Wait
@@ -17,7 +18,7 @@ from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
-from zdd_agent.model.record import Drained, InService, Record
+from zdd_agent.model.record import Drained, InService, Record, Warming
 from zdd_agent.model.service import Rules
 from zdd_agent.ports import Clock, Metadata, Supervisor
 
@@ -105,7 +106,7 @@ class Runner:
             if isinstance(action, Wait):
                 self._ledger.say(action.note, action.until)
                 wake = action.until if action.wake is None else action.wake
-                return max(wake - self._clock.now(), 0.0)
+                return max(min(wake - self._clock.now(), self._listen(record)), 0.0)
             self._perform(operation, record, action)
         except AgentError as error:
             return self._failed(operation, error)
@@ -129,7 +130,7 @@ class Runner:
             return 0.0
         self._list(record, now)
         self._watch_on(record, now)
-        return HEARTBEAT_SECONDS
+        return min(self._listen(record), HEARTBEAT_SECONDS)
 
     def _decide(self, record: Record) -> Action:
         assert record.underway is not None  # noqa: S101  what mypy needs
@@ -173,6 +174,17 @@ class Runner:
         else:
             self._evidence = Evidence()
             self._sampler.rest()
+
+    def _listen(self, record: Record) -> float:
+        """Look for health checks while this host is in service, so that no drain need wait for them.
+
+        Answers how long to wait for the next time (seconds).
+        """
+        if not isinstance(record.resting, InService) and not isinstance(record.state, Warming):
+            return inf
+        latest = self._observer.latest()
+        known = record.membership if record.membership.targets or latest is None else latest[0]
+        return self._sampler.listen(known)
 
     def _list(self, record: Record, now: float) -> None:
         """A percentage is of the hosts that belong: know them before the first of them leaves."""

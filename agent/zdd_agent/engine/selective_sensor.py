@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from zdd_agent.model.kernel import Connection, Sample
+from zdd_agent.model.kernel import Connection, EndedConnections, Sample
 from zdd_agent.ports import Sensor
 
 
@@ -26,6 +26,11 @@ class SelectiveSensor:
         """See `Sensor.sample`."""
         sample = self._sensor.sample(ports, addresses)
         return replace(sample, connections=self._heeded(sample.connections), ended=self._heeded(sample.ended))
+
+    def ended(self, ports: frozenset[int], addresses: frozenset[str]) -> EndedConnections:
+        """See `Sensor.ended`."""
+        told = self._sensor.ended(ports, addresses)
+        return replace(told, connections=self._heeded(told.connections))
 
     def close(self) -> None:
         """See `Sensor.close`."""

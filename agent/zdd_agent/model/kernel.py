@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -71,4 +71,28 @@ class Sample:
     listening: frozenset[int] = frozenset()
     connections: tuple[Connection, ...] = ()
     ended: tuple[Connection, ...] = ()
+    lost: bool = False
+
+    def on(self, ports: frozenset[int]) -> Sample:
+        """The same of these ports alone."""
+        return replace(
+            self,
+            listening=self.listening & ports,
+            connections=tuple(c for c in self.connections if c.port in ports),
+            ended=tuple(c for c in self.ended if c.port in ports),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndedConnections:
+    """Those that ended since the last time, as they were at their end.
+
+    Args:
+        at: seconds, of the agent's clock, when they had been read.
+        connections: those that ended.
+        lost: some are missing, as in `Sample`.
+    """
+
+    at: float
+    connections: tuple[Connection, ...] = ()
     lost: bool = False

@@ -18,6 +18,7 @@ from zdd_lab.model.target_health import TargetHealth
 ELB_NAMESPACE = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
 STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d+/([^/]*)/([^/]+)/aws4_request")
+_INTERVAL = re.compile(rb"(?<=<HealthCheckIntervalSeconds>)\d+")
 _TARGET = re.compile(r"Targets\.member\.(\d+)\.(Id|Port|AvailabilityZone)")
 
 # Services give the same refusal different names.
@@ -111,6 +112,16 @@ def answer(action: str, result: str, namespace: str = ELB_NAMESPACE) -> bytes:
         f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
         f"<ResponseMetadata>{request_id}</ResponseMetadata></{action}Response>"
     ).encode()
+
+
+def checks_as_measured(told: bytes, scale: float) -> bytes:
+    """An answer of DescribeTargetGroups with the intervals at which the nodes really check, in whole seconds.
+
+    Args:
+        told: as moto gives it.
+        scale: real seconds for each second that the API was told.
+    """
+    return _INTERVAL.sub(lambda said: b"%d" % max(round(int(said[0]) * scale), 1), told)
 
 
 def target_health(entries: list[tuple[TargetHealth, int]], *, anomalies: bool) -> str:

@@ -220,6 +220,38 @@ def test_the_first_sample_says_that_it_missed_what_ended_before(app: App, sensor
     assert sensor.sample(ports, OWN).lost
 
 
+def test_the_ends_alone_are_read_without_a_dump_and_each_of_them_once(app: App, sensor: KernelSensor) -> None:
+    ports = frozenset({app.port})
+    assert sensor.ended(ports, OWN).lost, "nobody listened before"
+    client, server = app.pair()
+    client.sendall(b"x" * 130)
+    assert server.recv(200)
+    server.close()
+    client.close()
+    ends = time.monotonic() + DEADLINE_SECONDS
+    while not (told := sensor.ended(ports, OWN)).connections:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    (ended,) = told.connections
+    assert (ended.peer, ended.port, told.lost) == (NODE, app.port, False)
+    assert ended.bytes_received in (130, 131), "a FIN counts as a byte, where it came in time"
+    assert ended.last_received_seconds_ago < DEADLINE_SECONDS
+    assert sensor.sample(ports, OWN).ended == ()
+
+
+def test_a_check_that_only_connects_is_told_with_no_byte_but_its_fin(app: App, sensor: KernelSensor) -> None:
+    sensor.ended(frozenset({app.port}), OWN)
+    client, server = app.pair()
+    client.close()
+    assert server.recv(1) == b""
+    server.close()
+    ends = time.monotonic() + DEADLINE_SECONDS
+    while not (told := sensor.ended(frozenset({app.port}), OWN)).connections:
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    assert told.connections[0].bytes_received <= 1
+
+
 def test_more_ends_than_fit_are_said_to_be_lost(app: App, sensor: KernelSensor) -> None:
     sensor.sample(frozenset({app.port}), OWN)
     assert sensor._told is not None

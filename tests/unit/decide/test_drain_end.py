@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from fakes import START, arn, group
 from host import Host, succeeded
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import BalancerKind, Target
+from zdd_agent.model.aws import BalancerKind, HealthCheck, Target
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Operation, Outcome, Phase, Posture, Verb
+from zdd_agent.model.record import Draining
 
 NODE = "10.0.9.1"
 
@@ -21,12 +23,20 @@ def connection(cookie: int = 1, *, ago: float = 0.0, sent: float = 0.0, **more: 
     return replace(plain, last_received_seconds_ago=ago, last_sent_seconds_ago=sent)
 
 
-def busy_host(until: Until = Until.CLOSED) -> Host:
-    """In service, with one connection of a node open, whose last request was answered long ago."""
-    host = Host(group(), until=until)
+def fresh_host(until: Until = Until.CLOSED, **more: Any) -> Host:
+    """In service, with one connection of a node open, whose last request was answered long ago; the agent starts."""
+    host = Host(group(), until=until, **more)
     host.aws.put("web")
     host.aws.put_sibling("web")
+    host.sensor.nodes = (NODE,)
     keep_alive(host)
+    return host
+
+
+def busy_host(until: Until = Until.CLOSED) -> Host:
+    """The same where the agent has run for two minutes."""
+    host = fresh_host(until)
+    host.has_run_for(120)
     return host
 
 
@@ -98,13 +108,191 @@ def test_a_port_without_a_listener_falls_back_to_the_api_and_says_so(until: Unti
     assert "nothing listens on port 8080" in progress(host, operation)
 
 
-def test_a_host_without_traffic_waits_one_check_interval_for_it_and_falls_back() -> None:
-    host = busy_host()
-    host.sensor.open = []
+def test_a_fresh_agent_that_sees_no_health_check_waits_three_intervals_for_it_and_falls_back() -> None:
+    host = fresh_host()
+    host.sensor.nodes = ()
     host.begin(Verb.DRAIN)
     operation = host.finish()
-    assert "no connection from outside this host was seen on port 8080" in progress(host, operation)
-    assert host.clock.now() - START >= 310
+    assert "no health check of the load balancer was seen on port 8080" in progress(host, operation)
+    assert 330 <= host.clock.now() - START < 345
+
+
+def test_a_fresh_agent_waits_for_two_health_checks_and_then_the_kernel_ends_the_drain() -> None:
+    host = fresh_host()
+    host.begin(Verb.DRAIN)
+    at(host, 43, host.sensor.open.clear)
+    operation = host.finish()
+    assert "no connection left" in operation.message
+    assert host.clock.now() - START < 60
+
+
+def test_one_connection_of_anybody_ends_no_drain() -> None:
+    """As of a monitoring probe that comes to Docker's proxy while the load balancer's connections pass it by."""
+    host = fresh_host()
+    host.sensor.nodes = ()
+    host.sensor.open = [connection(ago=1.0, sent=0.9, data_segments_received=1, data_segments_sent=1)]
+    host.begin(Verb.DRAIN)
+    at(host, 5, host.sensor.open.clear)
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 300
+
+
+def test_an_agent_that_has_looked_in_vain_for_long_does_not_wait_at_the_drain() -> None:
+    host = fresh_host()
+    host.sensor.nodes = ()
+    host.has_run_for(120)
+    host.begin(Verb.DRAIN)
+    operation = host.finish()
+    assert "no health check of the load balancer was seen on port 8080" in progress(host, operation)
+    assert host.clock.now() - START < 315
+
+
+def check_every_30_s(host: Host, protocol: str = "HTTP") -> None:
+    check = HealthCheck(protocol, "traffic-port", "/healthz", 30.0, 5.0, 2, "200")
+    host.aws.groups[arn("web")] = group(health_check=check)
+    host.sensor.interval = 30.0
+
+
+@pytest.mark.parametrize("protocol", ["HTTP", "HTTPS"])
+def test_an_agent_that_has_run_for_two_minutes_waits_for_no_health_check_at_the_drain(protocol: str) -> None:
+    host = fresh_host()
+    check_every_30_s(host, protocol)
+    host.has_run_for(120)
+    host.begin(Verb.DRAIN)
+    at(host, 2, host.sensor.open.clear)
+    assert "no connection left" in host.finish().message
+    assert host.clock.now() - START < 40
+
+
+def slow_checks(**more: Any) -> Host:
+    """A fresh agent of a host that is checked every five minutes, in two target groups."""
+    check = HealthCheck("HTTP", "traffic-port", "/healthz", 300.0, 5.0, 2, "200")
+    host = Host(group(health_check=check), group("second", health_check=check), until=Until.CLOSED, **more)
+    for name in ("web", "second"):
+        host.aws.put(name)
+        host.aws.put_sibling(name)
+    host.sensor.interval = 300.0
+    return host
+
+
+@pytest.mark.parametrize("nodes", [(), (NODE,)])
+def test_the_wait_for_health_checks_is_not_paid_from_the_time_of_the_drain(nodes: tuple[str, ...]) -> None:
+    host = slow_checks()
+    host.sensor.nodes = nodes
+    operation = host.do(Verb.DRAIN)
+    assert succeeded(operation), operation.message
+
+
+def test_a_time_out_that_was_asked_for_leaves_the_drain_its_floor() -> None:
+    host = slow_checks()
+    host.begin(Verb.DRAIN, timeout=100)
+    operation = host.finish()
+    assert operation.outcome is Outcome.TIMED_OUT
+    assert host.aws.calls.count("DeregisterTargets") == 2
+    assert host.clock.now() - START == pytest.approx(100, abs=2)
+
+
+def test_a_drain_after_a_rejoin_waits_for_no_health_check_either() -> None:
+    host = drained_in_the_delay()
+    assert succeeded(host.do(Verb.REJOIN))
+    host.rest(15)
+    again = host.clock.now()
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - again < 45
+
+
+def test_an_agent_that_was_restarted_looks_for_health_checks_from_its_start() -> None:
+    host = busy_host()
+    host.begin(Verb.DRAIN)
+    at(host, 33, host.sensor.open.clear)
+    assert succeeded(host.finish())
+    assert succeeded(host.do(Verb.REJOIN))
+    host.restart()
+    host.rest(60)
+    again = host.clock.now()
+    assert "no connection left" in host.do(Verb.DRAIN).message
+    assert host.clock.now() - again < 45
+
+
+def test_health_checks_are_looked_for_while_a_guard_makes_a_drain_wait() -> None:
+    host = fresh_host()
+    check_every_30_s(host)
+    sibling = next(h.target for h in host.aws.health(arn("web")) if h.target.id == "i-other")
+    host.aws.break_target(sibling, "Target.Timeout")
+    host.begin(Verb.DRAIN, wait=900.0)
+    at(host, 300, lambda: host.aws.put_sibling("web"))
+    at(host, 305, host.sensor.open.clear)
+    assert "no connection left" in host.finish().message
+    assert host.clock.now() - START < 360
+
+
+def test_the_wait_for_health_checks_begins_with_the_registration_and_not_while_the_app_starts() -> None:
+    host = fresh_host(names=("web",))
+    check_every_30_s(host)
+    host.has_run_for(120)
+    assert succeeded(host.do(Verb.REJOIN))
+    host.aws.deregister(group(), [Target(arn("web"), "i-me", 8080)])
+    host.clock.time += 400
+    host.restart()
+    host.prober.said = "connection refused"
+    host.begin(Verb.REJOIN)
+    host.clock.at(host.clock.now() + 100, lambda: setattr(host.prober, "said", ""))
+    assert succeeded(host.finish())
+    host.sensor.open.clear()
+    assert "no connection left" in host.do(Verb.DRAIN).message
+
+
+def test_only_peers_that_check_are_put_on_disk_as_nodes_and_waited_for() -> None:
+    host = busy_host()
+    host.sensor.open = [
+        connection(n, ago=1.0, sent=0.9, data_segments_received=1, data_segments_sent=1) for n in (1, 2)
+    ]
+    host.sensor.open[1] = replace(host.sensor.open[1], peer="203.0.113.9")  # a client that an NLB shows
+    host.begin(Verb.DRAIN)
+    at(host, 33, host.sensor.open.clear)
+    assert succeeded(host.finish())
+    left = host.record().left
+    assert left is not None
+    assert left.nodes == (NODE,)
+
+
+def test_nodes_that_check_a_port_of_their_own_are_waited_for_on_it() -> None:
+    host = fresh_host()
+    check = HealthCheck("HTTP", "9000", "/healthz", 10.0, 5.0, 2, "200")
+    host.aws.groups[arn("web")] = group(health_check=check)
+    host.sensor.checked = (9000,)
+    host.has_run_for(120)
+    host.begin(Verb.DRAIN)
+    at(host, 33, host.sensor.open.clear)
+    assert "no connection left" in host.finish().message
+    began, host.aws.warm_seconds = host.clock.now(), 5.0
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.clock.now() - began < 15, "it looks when the node has checked, not when every node must have"
+
+
+def test_checks_of_another_port_that_go_on_hold_no_drain_up() -> None:
+    host = fresh_host()
+    check = HealthCheck("HTTP", "9000", "/healthz", 4.0, 2.0, 2, "200")
+    host.aws.groups[arn("web")] = group(health_check=check)
+    host.sensor.checked, host.sensor.interval, host.sensor.in_service = (9000,), 4.0, lambda: True
+    host.has_run_for(120)
+    host.begin(Verb.DRAIN)
+    at(host, 3, host.sensor.open.clear)
+    assert "no connection left" in host.finish().message
+    assert host.clock.now() - START < 40
+
+
+def test_nothing_is_read_while_the_settings_leave_every_end_to_the_api_or_the_host_is_out() -> None:
+    quiet = fresh_host(Until.UNUSED)
+    quiet.has_run_for(120)
+    assert quiet.sensor.readings == quiet.sensor.samples == 0
+    host = busy_host()
+    assert 80 <= host.sensor.readings <= 120 / 1.25 + 1
+    assert host.sensor.samples == 0
+    assert host.do(Verb.DRAIN, timeout=60).outcome is Outcome.TIMED_OUT
+    before = host.sensor.readings
+    host.rest(120)
+    assert host.sensor.readings == before
 
 
 def test_a_sensor_that_cannot_be_asked_falls_back() -> None:
@@ -143,9 +331,8 @@ def test_a_restart_in_the_middle_keeps_the_trust_and_counts_quiet_anew() -> None
 
 
 def test_the_guard_looks_again_when_the_sensor_took_its_time() -> None:
-    host = busy_host()
+    host = fresh_host()
     sibling = next(h.target for h in host.aws.health(arn("web")) if h.target.id == "i-other")
-    host.sensor.open = []
     host.begin(Verb.DRAIN)
     at(host, 5, lambda: host.aws.break_target(sibling, "Target.Timeout"))
     assert host.finish().outcome is Outcome.REFUSED
@@ -224,6 +411,7 @@ def test_a_drain_and_a_rejoin_of_one_group_make_at_most_nine_calls_and_one_look_
     host.begin(Verb.DRAIN)
     at(host, 33, host.sensor.open.clear)
     assert succeeded(host.finish())
+    host.sensor.nodes = ()
     host.begin(Verb.REJOIN)
     began = host.clock.now() - START
     host.aws.warm_seconds = 25
@@ -285,15 +473,14 @@ def test_unused_before_the_floor_is_no_proof_since_the_nodes_may_still_send(unti
 
 
 def test_the_floor_of_a_target_that_others_deregistered_counts_from_when_that_was_found_out() -> None:
-    host = busy_host(Until.IDLE)
+    host = fresh_host(Until.IDLE)  # so that the drain waits for health checks before it relies on the kernel
     host.aws.groups[arn("web")] = group(deregistration_delay=5.0)
-    host.sensor.open.clear()  # so that the drain waits for a health check's connection before it relies on the kernel
+    host.sensor.in_service = lambda: True  # the nodes learn of it later
     host.begin(Verb.DRAIN)
     (target,) = (Target(*key) for key in host.aws.registered() if key[1] == "i-me")
-    at(host, 9, lambda: host.aws.deregister(group(), [target]))
-    at(host, 10, lambda: keep_alive(host))
+    at(host, 19, lambda: host.aws.deregister(group(), [target]))
     assert succeeded(host.finish())
-    assert host.clock.now() - START >= 9 + 30
+    assert host.clock.now() - START >= 19 + 30
 
 
 def test_a_group_on_no_load_balancer_has_no_floor() -> None:
@@ -414,7 +601,19 @@ def scrape() -> Connection:
 def test_any_peers_request_holds_a_drain_where_the_nodes_are_not_known() -> None:
     host = short_delay_host()
     host.sensor.open.append(scrape())
-    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Draining):
+        host.turn()
+    host.restart()  # the new daemon knows none
+    assert host.finish().outcome is Outcome.TIMED_OUT
+
+
+def test_a_request_of_a_peer_that_is_no_node_holds_nothing_and_is_reported() -> None:
+    host = short_delay_host()
+    host.sensor.open.append(scrape())
+    operation = host.do(Verb.DRAIN)
+    assert succeeded(operation)
+    assert f"not waited for: {PROMETHEUS}:40002 to port 8080" in operation.message
 
 
 def test_a_time_out_after_unused_names_what_held_the_drain_once() -> None:

@@ -8,10 +8,12 @@ from fakes import group
 from host import Host
 from zdd_agent.engine.doctor import Finding
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.aws import BalancerKind, HealthCheck, TargetGroup
+from zdd_agent.model.kernel import Until
 
 
-def in_service() -> Host:
-    host = Host(group())
+def in_service(*groups: TargetGroup, until: Until = Until.CLOSED) -> Host:
+    host = Host(*(groups or (group(),)), until=until)
     host.aws.put("web")
     host.aws.put_sibling("web")
     return host
@@ -95,3 +97,25 @@ def test_a_host_in_no_group_is_told_what_to_set_and_no_file_since_a_variable_may
 
 def test_what_the_guard_says_when_it_would_allow_a_drain() -> None:
     assert examine(in_service())["guard"].said == "a drain would be allowed now"
+
+
+def test_a_group_that_shows_client_addresses_and_checks_another_port_is_said_to_wait_for_the_api() -> None:
+    check = HealthCheck("HTTP", "9000", "/", 10.0, 5.0, 2, "200")
+    shown = group(kind=BalancerKind.NETWORK, protocol="TCP", preserve_client_ip=True, health_check=check)
+    finding = examine(in_service(shown))["health checks"]
+    assert finding.ok
+    assert finding.said == (
+        "drains end when the API says `unused`: "
+        "web shows the app its clients' addresses and is checked on a port of its own"
+    )
+
+
+def test_it_says_whose_health_checks_this_host_sees() -> None:
+    host = in_service()
+    assert "not looked for yet" in examine(host)["health checks"].said
+    host.rest(60)
+    assert "no health check of the load balancer was seen on port 8080" in examine(host)["health checks"].said
+    host.sensor.nodes = ("10.0.9.1", "10.0.9.2")
+    host.rest(60)
+    assert "sees those of 10.0.9.1, 10.0.9.2" in examine(host)["health checks"].said
+    assert "not looked for" in examine(in_service(until=Until.UNUSED))["health checks"].said

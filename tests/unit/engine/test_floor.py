@@ -58,6 +58,7 @@ def seconds_left(rng: random.Random, on: float, off: float) -> float:
     host.aws.put_sibling("web")
     assert succeeded(host.do(Verb.REJOIN))  # already in service: now the agent knows its membership
     load = Load(rng, on, off)
+    host.sensor.nodes = NODES
     host.sensor.sample = lambda *_: load.sample(host.clock.now())  # type: ignore[method-assign]  the fake's own seam
     host.rest(BEFORE)
     operation = host.do(Verb.DRAIN)

@@ -48,6 +48,9 @@ def drained_host(*groups: TargetGroup) -> Host:
             last_sent_seconds_ago=99.0,
         )
     ]
+    host.sensor.nodes = ("10.0.9.1",)
+    host.sensor.in_service = lambda: host.ledger.record().left is None
+    host.has_run_for(120)
     assert succeeded(host.do(Verb.DRAIN))
     assert host.clock.now() - START < 60
     return host

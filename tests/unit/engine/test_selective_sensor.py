@@ -37,6 +37,8 @@ def test_no_drain_waits_for_a_peer_that_the_settings_ignore() -> None:
     host.aws.put("web")
     host.aws.put_sibling("web")
     host.sensor.open = [connection(NODE, True), connection(SCRAPER, False)]
+    host.sensor.nodes = (NODE,)
+    host.has_run_for(120)
     host.clock.at(host.clock.now() + 5, lambda: host.sensor.open.pop(0))
     operation = host.do(Verb.DRAIN)
     assert succeeded(operation)

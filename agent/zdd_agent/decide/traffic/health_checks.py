@@ -1,17 +1,18 @@
 """Pure: which connections are only the load balancer's health checks.
 
-Whether ELB goes on checking a target that drains is not documented. Each of its nodes would: a new connection at the
-check's interval, with a small request that is the same each time, which ends by itself. Where the nodes are many or
-the interval is short, such checks alone would keep a host from ever being quiet.
+AWS does not document whether ELB goes on checking a target that drains. If it does, each node opens a new connection
+once an interval and sends the same small request each time, and the connection ends by itself. With many nodes, or a
+short interval, such checks alone would keep a host from ever being quiet.
 
-So connections that came during the watch and have ended are put in rows: one row for each peer, port and number of
-bytes received. Once the last three of a row stand an interval apart, the row is that node's checks, and no activity.
+So the connections that came during the watch and have ended are put in rows: one row for each peer, port and number of
+bytes received. When the last three of a row are an interval apart, the row is a node's checks, and counts as no
+activity.
 
-What this can get wrong. A row admits one connection an interval from one peer, so requests can pass for checks only
-where a peer sends no others at all in `quiet_seconds`, each on a connection of its own, equal to the byte, at the
-check's own interval: a monitor that asks at that interval through a load balancer which preserves client addresses.
-It cannot end a drain before the floor. The other way round, checks go unrecognised, and the drain waits for what the
-API says, where their length varies (TLS sessions) or two groups check the same port with requests of one length.
+What this can get wrong. A row takes one connection an interval from one peer. So requests pass for checks only where a
+peer sends no others in `quiet_seconds`, each on a new connection, equal to the byte, at the check's own interval: a
+monitoring system that asks at that interval, through a load balancer which preserves client addresses. Even that ends
+no drain before the floor. And checks are missed where their length varies (TLS sessions), or where two groups check
+the same port with requests of one length. Then the drain waits for the API.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from zdd_agent.model.kernel import Connection
 
 # How many in a row make a rhythm.
 _ROW = 3
-# Part of the interval by which two checks may stand closer or farther apart; no figure is documented.
-_TOLERANCE = 0.25
-# Seconds by which two moments may be off because they are known to a sample only.
+# Part of the interval by which two checks may be closer or farther apart; no figure is documented.
+TOLERANCE = 0.25
+# Seconds by which a moment may be off, since only its sample is known.
 _SLACK_SECONDS = 0.5
-# Bytes of a check at the most: a request line, three headers and a path of at most 1024 characters; or a TLS
-# handshake besides.
-_MAX_BYTES = 8192
+# Bytes of a check at the most: a request line, three headers and a path of at most 1024 characters; and perhaps a TLS
+# handshake.
+MAX_BYTES = 8192
 # Rows that are kept at the most; a port with so many different requests is not quiet.
 _MAX_ROWS = 4096
 
@@ -61,7 +62,7 @@ Rows = Mapping[Row, tuple[float, ...]]
 
 
 def schedules(membership: Membership) -> Schedules:
-    """The checks that come to the ports of the membership; those to a port of their own are no traffic."""
+    """The checks that come to the ports of the membership. Checks of another port are no traffic."""
     found: dict[int, tuple[Schedule, ...]] = {}
     for target in membership.targets:
         check = membership.group(target.group).health_check
@@ -71,15 +72,15 @@ def schedules(membership: Membership) -> Schedules:
 
 
 def row(connection: Connection, lived_seconds: float, known: Schedules) -> Row | None:
-    """The row of a connection that has ended; None when it was none of the checks."""
+    """The row of a connection that has ended; None when it cannot be a check."""
     longest = max((schedule.timeout for schedule in known.get(connection.port, ())), default=None)
-    if longest is None or lived_seconds > longest + _SLACK_SECONDS or connection.bytes_received > _MAX_BYTES:
+    if longest is None or lived_seconds > longest + _SLACK_SECONDS or connection.bytes_received > MAX_BYTES:
         return None
     return Row(connection.peer, connection.port, connection.bytes_received)
 
 
 def extended(rows: Rows, came: Iterable[tuple[Row, float]]) -> Rows:
-    """The rows with the moments of these connections after them."""
+    """The rows with these connections added, each with its moment."""
     found = dict(rows)
     for one, moment in came:
         found[one] = (*found.get(one, ())[1 - _ROW :], moment)
@@ -87,7 +88,7 @@ def extended(rows: Rows, came: Iterable[tuple[Row, float]]) -> Rows:
 
 
 def settled(rows: Rows, known: Schedules, at: float) -> tuple[Rows, Rows]:
-    """The rows that may go on, and those that were no checks and never will be."""
+    """The rows that may still turn out to be checks, and those that cannot any more."""
     on: dict[Row, tuple[float, ...]] = {}
     over: dict[Row, tuple[float, ...]] = {}
     crowded = len(rows) > _MAX_ROWS
@@ -101,7 +102,7 @@ def settled(rows: Rows, known: Schedules, at: float) -> tuple[Rows, Rows]:
 
 
 def is_check(one: Row, moments: tuple[float, ...], known: Schedules) -> bool:
-    """Whether the last of a row stand an interval apart."""
+    """Whether the last connections of a row are an interval apart."""
     return any(_keeps(moments, schedule.interval) for schedule in known[one.port])
 
 
@@ -110,4 +111,4 @@ def _keeps(moments: tuple[float, ...], interval: float) -> bool:
 
 
 def _off(interval: float) -> float:
-    return interval * _TOLERANCE + _SLACK_SECONDS
+    return interval * TOLERANCE + _SLACK_SECONDS

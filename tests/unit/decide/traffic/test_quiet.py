@@ -11,7 +11,6 @@ from fakes import START, group
 from kernel import PORT, Kernel
 from zdd_agent.decide.traffic.health_checks import Schedule, schedules
 from zdd_agent.decide.traffic.quiet import Proof, described, left_of, proof
-from zdd_agent.decide.traffic.trust import Trust, doubt_of_idle
 from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.model.aws import HealthCheck, Membership, Target
 from zdd_agent.model.kernel import Until
@@ -469,74 +468,3 @@ def test_rows_of_what_only_came_once_are_forgotten() -> None:
     drain.run(20)
     assert not drain.watch.rows
     assert drain.watch.last_activity == pytest.approx(START + 100, abs=STEP)
-
-
-# Trust.
-
-
-def membership(**changed: object) -> Membership:
-    web = group(**changed)
-    return Membership((web,), (Target(web.arn, "i-me", PORT),))
-
-
-def test_the_sensor_is_trusted_once_it_saw_a_listener_and_a_connection() -> None:
-    kernel = Kernel()
-    trust = Trust.begin(kernel.sample(START), membership())
-    assert trust.doubt(START) == "no connection from outside this host was seen on port 8080 in 0 s"
-    kernel.exchange(START + 1)
-    assert trust.after(kernel.sample(START + 1.25)).doubt(START + 1.25) == ""
-
-
-def test_trust_lasts_one_interval_of_the_health_check() -> None:
-    kernel = Kernel()
-    kernel.exchange(START)
-    trust = Trust.begin(kernel.sample(START), membership())
-    assert trust.doubt(START + 10) == ""
-    assert trust.doubt(START + 10.5) == "no connection from outside this host was seen on port 8080 in 10 s"
-    assert trust.settled_at == START + 10
-
-
-def test_without_a_listener_here_the_app_is_elsewhere() -> None:
-    kernel = Kernel(listening=frozenset())
-    kernel.exchange(START)
-    trust = Trust.begin(kernel.sample(START), membership())
-    assert trust.doubt(START) == "nothing listens on port 8080 in the agent's network namespace"
-
-
-def test_every_port_must_have_been_seen() -> None:
-    web, admin = group(), group("admin")
-    both = Membership((web, admin), (Target(web.arn, "i-me", PORT), Target(admin.arn, "i-me", 9090)))
-    kernel = Kernel(listening=frozenset({PORT, 9090}))
-    kept_alive(kernel, START)
-    trust = Trust.begin(kernel.sample(START), both)
-    assert "port 9090" in trust.doubt(START)
-    kernel.connect(START, port=9090)
-    assert trust.after(kernel.sample(START + STEP)).doubt(START + STEP) == ""
-
-
-@pytest.mark.parametrize("protocol", ["UDP", "TCP_UDP", "GENEVE", "QUIC", "TCP_QUIC"])
-def test_what_is_not_carried_by_tcp_alone_is_never_trusted(protocol: str) -> None:
-    kernel = Kernel()
-    kept_alive(kernel, START)
-    trust = Trust.begin(kernel.sample(START), membership(protocol=protocol))
-    assert trust.doubt(START) == f"web is not for TCP alone but for {protocol}"
-    assert trust.settled_at == START
-
-
-def test_nothing_is_trusted_for_nobody() -> None:
-    assert Trust.begin(Kernel().sample(START), Membership()).doubt(START) == "no target group holds this host"
-
-
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({"protocol": "HTTPS"}, "HTTPS"),
-        ({"protocol": "TLS"}, "TLS"),
-        ({"protocol": "TCP"}, "TCP"),
-        ({"version": "HTTP2"}, "HTTP2"),
-        ({"version": "GRPC"}, "GRPC"),
-    ],
-)
-def test_idle_is_for_plain_http_1_to_the_target_alone(changed: dict[str, str], why: str) -> None:
-    assert doubt_of_idle(membership()) == ""
-    assert why in doubt_of_idle(membership(**changed))
