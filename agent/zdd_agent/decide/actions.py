@@ -157,25 +157,9 @@ class End:
     failure: Failure | None = None
 
 
-Action = (
-    Discover
-    | Refresh
-    | Look
-    | Sense
-    | Probe
-    | Deregister
-    | Register
-    | Wait
-    | MakeClaim
-    | Resume
-    | Confirm
-    | GoBack
-    | Retry
-    | Join
-    | Extend
-    | Drop
-    | End
-)
+_Outside = Discover | Refresh | Look | Sense | Probe | Deregister | Register | Wait
+_Inside = MakeClaim | Resume | Confirm | GoBack | Retry | Join | Extend | Drop | End
+Action = _Outside | _Inside
 
 # Asked by callers, and by the daemon's start.
 
@@ -238,7 +222,15 @@ class Identify:
     asked_here: str = ""
 
 
-Asked = Begin | Attach | Cancel | Forget | Boot | Identify
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """This instance will be gone soon, at `deadline` (seconds since the epoch) where somebody says so."""
+
+    why: str
+    deadline: float | None = None
+
+
+Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave
 
 # What comes of an action.
 

@@ -29,6 +29,7 @@ from zdd_agent.decide.actions import (
     GoBack,
     Identify,
     Join,
+    Leave,
     MakeClaim,
     NotTaken,
     Refresh,
@@ -187,4 +188,5 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((*_RESTING, Probing), Forget, Done, asked.forgotten),
     **_in((*_RESTING, *_BUSY), Boot, Done, asked.booted),
     **_in((*_RESTING, *_BUSY), Identify, Done, asked.identified),
+    **_in((*_RESTING, *_BUSY), Leave, Done, asked.leaves),
 }

@@ -68,7 +68,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         case Draining():
             return _draining(record, state, one, evidence, now, rules)
         case GoingBack():
-            return _going_back(state, one, evidence, now, rules)
+            return _going_back(record, state, one, evidence, now, rules)
         case _:
             raise TypeError(f"no drain is under way in {type(state).__name__}")
 
@@ -92,12 +92,14 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = one.started_at + one.request.wait
-    if failure is not None and now < give_up:
+    if failure is not None and now < give_up and record.leaving is None:
         due = min(seen.look_again_at, give_up)
         return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
     if failure is not None and not one.request.stopping:
         return End(Outcome.REFUSED, "", failure)
-    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now)
+    # Who is gone in two minutes has no time to see its traffic first.
+    hurried = record.leaving is not None and record.leaving.deadline is not None
+    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, out=hurried)
     if not isinstance(ending, Ending):
         return ending
     if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
@@ -204,7 +206,13 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     return Look()
 
 
-def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+def _going_back(
+    record: Record, state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules
+) -> Action:
+    if record.leaving is not None and not evidence.returned:
+        # A host that will be gone must not come back. The agent begins another drain, which goes on from here.
+        message = f"cannot go back: {record.leaving.why}"
+        return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
     give_up = one.started_at + one.request.wait
     if evidence.returned:
         if now < give_up and one.cancelled_by is None:

@@ -26,7 +26,7 @@ def rely(
     """Decide, before the deregistration, what ends the drain: what was asked for, if the sensor can be trusted.
 
     It must have seen this host's traffic; one health-check interval is how long that may take. A host that is `out`
-    already is not checked any more: there is nothing to wait for.
+    already is not checked any more: there is nothing to wait for. Nor is there time to, for one that is gone soon.
     """
     if wanted is Until.UNUSED:
         return Ending(Until.UNUSED)

@@ -19,6 +19,7 @@ from zdd_agent.decide.actions import (
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Senses
+from zdd_agent.decide.leaving import TERMINATING
 from zdd_agent.decide.population import absent, draining, not_ready
 from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
@@ -41,8 +42,10 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     assert one is not None  # noqa: S101  the runner's promise, and what mypy needs
     if one.cancelled_by is not None:
         return cancelled(record)
+    if record.leaving is not None:
+        return _refused(record.leaving.why)
     if evidence.terminating:
-        return _refused()
+        return _refused(TERMINATING)
     if seen is not None and (gone := seen.missing_groups & {g.arn for g in record.membership.groups}):
         return Drop(gone)
     match state:
@@ -173,9 +176,9 @@ def _failed(kind: Kind, cause: str, hint: str) -> End:
     return End(Outcome.FAILED, "", Failure(kind.wire, f"cannot rejoin: {cause}", hint))
 
 
-def _refused() -> End:
-    message = "cannot rejoin: Auto Scaling is about to terminate this instance"
-    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, "deploy to the instance that replaces it"))
+def _refused(why: str) -> End:
+    hint = "deploy to the instance that replaces it"
+    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, f"cannot rejoin: {why}", hint))
 
 
 def _not_started(one: Underway, failing: tuple[Target, ...], said: str) -> End:

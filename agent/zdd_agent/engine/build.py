@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zdd_agent.engine.doctor import Check, Doctor
 from zdd_agent.engine.effects import Effects, Pace
@@ -13,14 +15,19 @@ from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.runner import Runner
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.status import Reporter
+from zdd_agent.model.auto_scaling import Transition
 from zdd_agent.model.service import Rules, Timeouts
-from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
+from zdd_agent.ports import AutoScaling, Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
 from zdd_agent.settings import Settings
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.lifecycle import Lifecycle
+    from zdd_agent.engine.scaling import Scaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """The ports."""
+    """The ports. `auto_scaling` is None where the settings have no use for it."""
 
     clock: Clock
     metadata: Metadata
@@ -29,6 +36,7 @@ class Outside:
     prober: Prober
     sensor: Sensor
     store: Store
+    auto_scaling: AutoScaling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class Engine:
     ledger: Ledger
     observer: Observer
     runner: Runner
+    scaling: Scaling | None
+    lifecycle: Lifecycle | None
 
 
 def rules(settings: Settings) -> Rules:
@@ -68,6 +78,8 @@ def build_engine(
     pace = Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds, settings.probe.interval_seconds)
     timeouts = Timeouts(settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds)
     ledger = Ledger(outside.store, outside.clock, timeouts, boot_id)
+    scaling = _scaling(outside, settings)
+    lifecycle = _lifecycle(outside, settings, ledger, scaling)
     observer = Observer(
         outside.aws,
         outside.instances,
@@ -107,8 +119,38 @@ def build_engine(
         rules=rules(settings),
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
+        lifecycle=lifecycle,
     )
-    return Engine(ledger, observer, runner)
+    return Engine(ledger, observer, runner, scaling, lifecycle)
+
+
+def _scaling(outside: Outside, settings: Settings) -> Scaling | None:
+    if outside.auto_scaling is None:
+        return None
+    from zdd_agent.engine.scaling import Scaling  # noqa: PLC0415  only where a setting asks for it
+
+    hooks = {
+        Transition.LAUNCH: settings.auto_scaling.launch_hook,
+        Transition.TERMINATION: settings.auto_scaling.termination_hook,
+    }
+    return Scaling(outside.auto_scaling, outside.metadata, outside.clock, hooks)
+
+
+def _lifecycle(outside: Outside, settings: Settings, ledger: Ledger, scaling: Scaling | None) -> Lifecycle | None:
+    heeded = settings.notices.heeded
+    if scaling is None and not heeded:
+        return None
+    from zdd_agent.engine.lifecycle import Lifecycle  # noqa: PLC0415  only where a setting asks for it
+
+    return Lifecycle(
+        ledger=ledger,
+        metadata=outside.metadata,
+        scaling=scaling,
+        clock=outside.clock,
+        heeded=heeded,
+        rules=rules(settings),
+        uid=os.geteuid(),
+    )
 
 
 def build_reports(
@@ -127,12 +169,16 @@ def build_reports(
         notices: what the operator should know of the state file.
         local: the doctor's checks of this machine, by name.
     """
+
+    def said() -> tuple[str, ...]:
+        return (*notices(), *(engine.lifecycle.said() if engine.lifecycle is not None else ()))
+
     reporter = Reporter(
         observer=engine.observer,
         metadata=outside.metadata,
         clock=outside.clock,
         record=engine.ledger.record,
-        notices=notices,
+        notices=said,
         poll_seconds=settings.poll.interval_seconds,
         drained_warning_seconds=settings.drained_warning_seconds,
         min_healthy=settings.healthy,

@@ -28,6 +28,7 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import TERMINATED
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Verb
 from zdd_agent.model.record import Guarding, Record
@@ -91,7 +92,7 @@ class Effects:
                 return self._discover(record)
             case Refresh():
                 known, gone = self._observer.refreshed(membership)
-                return Refreshed(known, gone, self._metadata.being_terminated())
+                return Refreshed(known, gone, self._metadata.lifecycle_state() == TERMINATED)
             case Look():
                 return Seen(self._observer.look(membership, record.listed, self._pace_to_next_look(), self._by(record)))
             case Probe(targets):
@@ -110,7 +111,7 @@ class Effects:
     def _discover(self, record: Record) -> Found:
         assert record.underway is not None  # noqa: S101  what mypy needs
         verb = record.underway.request.verb
-        terminating = verb is Verb.REJOIN and self._metadata.being_terminated()
+        terminating = verb is Verb.REJOIN and self._metadata.lifecycle_state() == TERMINATED
         pace, by, out = self._pace_to_next_look(), self._by(record), record.left is not None
         membership, seen = self._observer.discover(verb, record.membership, record.listed, pace, by, out=out)
         return Found(membership, seen, terminating)

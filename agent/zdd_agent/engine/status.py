@@ -53,6 +53,8 @@ class Plan:
 
 def posture(record: Record, membership: Membership, seen: Observation | None) -> Posture:
     """Where the host stands, from what is on disk and what AWS said last."""
+    if record.leaving is not None:
+        return Posture.LEAVING
     if record.underway is not None:
         return Posture.DRAINING if record.underway.request.verb is Verb.DRAIN else Posture.REJOINING
     if seen is not None and membership.targets and _all(State.HEALTHY, membership, seen):

@@ -208,6 +208,21 @@ class Underway:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """This instance will be gone soon: it is taken out for good, and no rejoin puts it back.
+
+    Args:
+        why: a whole clause, for people.
+        earlier: the ID of the operation that had ended last: only a drain that ends later proves that no work is left.
+        deadline: when the instance is gone, seconds since the epoch; None where nobody says.
+    """
+
+    why: str
+    earlier: str = ""
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that the store keeps of one service of this host.
 
@@ -220,6 +235,8 @@ class Record:
         last: the operation that ended last.
         listed: every target of its groups at the last look, this host's and the others': who vanishes from the list
             while EC2 calls its instance running still belongs, and counts for a percentage.
+        leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
+            instance that was stopped comes back.
     """
 
     owner: Owner = Owner()
@@ -229,6 +246,7 @@ class Record:
     underway: Underway | None = None
     last: Operation | None = None
     listed: tuple[Target, ...] = ()
+    leaving: Leaving | None = None
 
     @property
     def operation(self) -> Operation | None:

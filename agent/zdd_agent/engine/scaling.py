@@ -1,0 +1,95 @@
+"""This instance's Auto Scaling group, asked for when something hangs on it. Safe to use from any thread."""
+
+from __future__ import annotations
+
+from math import inf
+
+from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import LifecycleHook, ScalingPlace, Transition
+from zdd_agent.ports import AutoScaling, Clock, Metadata
+
+# Seconds for which what AWS said of the group is believed. Somebody may change its health check type.
+PLACE_SECONDS = 300.0
+
+
+class Scaling:
+    """Asks Auto Scaling through the ports.
+
+    Args:
+        aws: Amazon EC2 Auto Scaling.
+        metadata: who this host is, and whether it is in a group: that takes no permission.
+        clock: the time.
+        hooks: the names that the settings give.
+    """
+
+    def __init__(self, aws: AutoScaling, metadata: Metadata, clock: Clock, hooks: dict[Transition, str | None]) -> None:
+        self._aws = aws
+        self._metadata = metadata
+        self._clock = clock
+        self._names = hooks
+        # Replaced whole: the last answer, and when it came.
+        self._known: tuple[ScalingPlace | None, float] | None = None
+
+    def place(self, max_age: float = PLACE_SECONDS) -> ScalingPlace | None:
+        """Where this instance stands, as known for at most `max_age` seconds; None where it is in no group.
+
+        Raises:
+            AgentError: of a call.
+        """
+        known = self._known
+        if known is not None and self._clock.now() - known[1] <= max_age:
+            return known[0]
+        if self._metadata.lifecycle_state() is None:
+            return self._keep(None)
+        found = self._aws.instance(self._metadata.identity(inf).instance_id)
+        if found is None:
+            return self._keep(None)
+        name, state = found
+        return self._keep(ScalingPlace(self._aws.group(name), state))
+
+    def attached(self) -> tuple[str, ...]:
+        """The ARNs of the target groups that the group registers its instances with; empty where it cannot be asked."""
+        try:
+            place = self.place()
+        except AgentError:
+            return ()
+        return place.group.target_groups if place is not None else ()
+
+    def hook(self, transition: Transition) -> LifecycleHook | None:
+        """The hook that this agent answers; None where the group has none.
+
+        Raises:
+            AgentError: of a call; CONFIGURATION where the group has several and the settings name none.
+        """
+        if name := self._names[transition]:
+            return LifecycleHook(name)
+        place = self.place()
+        hooks = self._aws.hooks(place.group.name, transition) if place is not None else ()
+        if len(hooks) > 1:
+            setting = f"auto_scaling.{transition.name.lower()}_hook"
+            names = ", ".join(hook.name for hook in hooks)
+            raise AgentError(
+                Kind.CONFIGURATION,
+                f"cannot tell which lifecycle hook to answer: the group has {names}",
+                hint=f"set `{setting}` in the settings",
+                value=setting,
+            )
+        return hooks[0] if hooks else None
+
+    def heartbeat(self, hook: LifecycleHook) -> None:
+        """Keep the group waiting. Raises AgentError REFUSED, transient, unless it waits."""
+        self._aws.heartbeat(hook.name, self._group(), self._metadata.identity(inf).instance_id)
+
+    def complete(self, hook: LifecycleHook) -> None:
+        """Let the group go on. Raises AgentError REFUSED, transient, unless it waits."""
+        self._aws.complete(hook.name, self._group(), self._metadata.identity(inf).instance_id)
+
+    def _group(self) -> str:
+        place = self.place(inf) or self.place(0.0)
+        if place is None:
+            raise AgentError(Kind.REFUSED, "cannot answer a lifecycle hook: this host is in no group", transient=True)
+        return place.group.name
+
+    def _keep(self, place: ScalingPlace | None) -> ScalingPlace | None:
+        self._known = place, self._clock.now()
+        return place
