@@ -165,11 +165,11 @@ class FakeAutoScaling:
 
     def heartbeat(self, hook: str, group: str, instance_id: str) -> None:
         self._called("RecordLifecycleActionHeartbeat")
-        self._must_wait(instance_id)
+        self._must_wait(hook, instance_id)
 
     def complete(self, hook: str, group: str, instance_id: str) -> None:
         self._called("CompleteLifecycleAction")
-        self._must_wait(instance_id)
+        self._must_wait(hook, instance_id)
         self.completed_at = self.clock.now()
         self.completes()
 
@@ -182,9 +182,10 @@ class FakeAutoScaling:
         if call in self.denied:
             raise self.denied[call]
 
-    def _must_wait(self, instance_id: str) -> None:
+    def _must_wait(self, hook: str, instance_id: str) -> None:
         assert instance_id == ME.instance_id
-        if self.waits_from is None or self.clock.now() < self.waits_from or self.completed_at is not None:
+        known = hook in {one.name for hooks in self.hook_names.values() for one in hooks}
+        if not known or self.waits_from is None or self.clock.now() < self.waits_from or self.completed_at is not None:
             message = "cannot call: ValidationError: No active Lifecycle Action found"
             raise AgentError(Kind.REFUSED, message, transient=True)
 

@@ -88,7 +88,8 @@ def _serve(passed: socket.socket | None) -> int:
         ("state", partial(state_folder, files, settings.state_directory)),
     )
     reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
-    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access))
+    counts = engine.lifecycle.counts if engine.lifecycle is not None else dict
+    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access), counts)
     transport = Transport(listener, api.handle, error_response)
 
     def stop() -> None:

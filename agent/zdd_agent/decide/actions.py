@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zdd_agent.errors import AgentError
+from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership, Target, TargetKey
 from zdd_agent.model.operation import Failure, Observation, Outcome, ProbeResult, Request
 from zdd_agent.model.record import Claim, Ending
@@ -248,11 +249,13 @@ class Found:
         membership: which targets are this host.
         seen: every target of the groups that were asked.
         terminating: Auto Scaling is about to terminate this instance.
+        place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
     """
 
     membership: Membership
     seen: Observation
     terminating: bool = False
+    place: ScalingPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdd_agent.decide import drain_end, earlier_drain, guard
+from zdd_agent.decide import drain_end, earlier_drain, guard, scaling
 from zdd_agent.decide.actions import (
     Action,
     Confirm,
@@ -90,6 +90,8 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
         return _nothing(evidence, seen, now)
     if not registered(membership, seen):
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
+    if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
+        return End(Outcome.REFUSED, "", failure)
     failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = one.started_at + one.request.wait
     if failure is not None and now < give_up and record.leaving is None:
@@ -102,9 +104,12 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
     ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, out=hurried)
     if not isinstance(ending, Ending):
         return ending
+    long = scaling.outlasts(evidence.place, membership, ending.until, rules) if evidence.place is not None else ""
+    if long and rules.strict and not one.request.stopping:
+        return End(Outcome.REFUSED, "", scaling.refused(long))
     if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # the sensor took its time: the guard must not go by what was true before
-    return _claim(membership, seen, evidence, ending, now, rules, failure)
+    return _claim(membership, seen, evidence, ending, now, rules, failure, long)
 
 
 def _claim(
@@ -115,8 +120,9 @@ def _claim(
     now: float,
     rules: Rules,
     passed_over: Failure | None = None,
+    warning: str = "",
 ) -> MakeClaim:
-    note = drain_end.announced(ending)
+    note = "; ".join(filter(None, (drain_end.announced(ending), warning)))
     if passed_over is not None:
         note = f"drains although the guard refuses, since this stop cannot be prevented: {passed_over.message}; {note}"
     return MakeClaim(

@@ -59,6 +59,7 @@ def rules(settings: Settings) -> Rules:
         adaptive=settings.drain.floor == "adaptive",
         quiet_seconds=settings.drain.quiet_seconds,
         poll_seconds=settings.poll.interval_seconds,
+        strict=settings.auto_scaling.mode == "strict",
     )
 
 
@@ -88,6 +89,7 @@ def build_engine(
         settings.target_groups,
         counts_absent=settings.healthy.percent is not None,
         alive=supervisor.alive,
+        attached=scaling.attached if scaling is not None else tuple,
     )
     sampler = Sampler(
         outside.sensor,
@@ -106,6 +108,8 @@ def build_engine(
         supervisor=supervisor,
         pace=pace,
         rng=rng,
+        scaling=scaling,
+        strict=rules(settings).strict,
     )
     runner = Runner(
         ledger=ledger,
@@ -182,6 +186,7 @@ def build_reports(
         poll_seconds=settings.poll.interval_seconds,
         drained_warning_seconds=settings.drained_warning_seconds,
         min_healthy=settings.healthy,
+        scaling=engine.scaling,
     )
     doctor = Doctor(
         observer=engine.observer,
@@ -191,5 +196,6 @@ def build_reports(
         clock=outside.clock,
         min_healthy=settings.healthy,
         local=local,
+        scaling=engine.scaling,
     )
     return reporter, doctor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zdd_agent.decide.actions import (
     Action,
@@ -28,11 +29,14 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.auto_scaling import TERMINATED
+from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace
 from zdd_agent.model.aws import Membership, Target, TargetGroup
-from zdd_agent.model.operation import ProbeResult, Verb
+from zdd_agent.model.operation import ProbeResult, Request, Verb
 from zdd_agent.model.record import Guarding, Record
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.scaling import Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Effects:
         supervisor: Supervisor,
         pace: Pace,
         rng: random.Random,
+        scaling: Scaling | None = None,
+        strict: bool = False,
     ) -> None:
         self._ledger = ledger
         self._observer = observer
@@ -74,6 +80,8 @@ class Effects:
         self._supervisor = supervisor
         self._pace = pace
         self._rng = rng
+        self._scaling = scaling
+        self._strict = strict
 
     def perform(self, record: Record, action: Action, evidence: Evidence) -> Result | Sensed:
         """Do it.
@@ -114,7 +122,18 @@ class Effects:
         terminating = verb is Verb.REJOIN and self._metadata.lifecycle_state() == TERMINATED
         pace, by, out = self._pace_to_next_look(), self._by(record), record.left is not None
         membership, seen = self._observer.discover(verb, record.membership, record.listed, pace, by, out=out)
-        return Found(membership, seen, terminating)
+        return Found(membership, seen, terminating, self._place(record.underway.request))
+
+    def _place(self, request: Request) -> ScalingPlace | None:
+        if self._scaling is None:
+            return None
+        try:
+            return self._scaling.place()
+        except AgentError as error:
+            if self._strict and request.verb is Verb.DRAIN and not request.stopping:
+                raise
+            self._ledger.say(f"{error.message}; going on without")
+            return None
 
     def _sense(self, record: Record, evidence: Evidence) -> Sensed:
         senses = self._sampler.sense(evidence.senses, record.membership)

@@ -10,6 +10,8 @@ from zdd_agent.ports import AutoScaling, Clock, Metadata
 
 # Seconds for which what AWS said of the group is believed. Somebody may change its health check type.
 PLACE_SECONDS = 300.0
+# What no group has.
+_NO_HOOK = "zdd-agent-asks-whether-it-may"
 
 
 class Scaling:
@@ -75,6 +77,26 @@ class Scaling:
                 value=setting,
             )
         return hooks[0] if hooks else None
+
+    def may_answer(self) -> str:
+        """Which hooks this agent answers, and that it may; changes nothing.
+
+        AWS looks at permissions first, and a hook that does not exist holds nothing up.
+
+        Raises:
+            AgentError: AWS_DENIED with the missing action; what `hook` raises; or that AWS cannot be asked.
+        """
+        if self.place() is None:
+            return "this host is in no Auto Scaling group"
+        named = {transition: self.hook(transition) for transition in Transition}
+        for call in (self.heartbeat, self.complete):
+            try:
+                call(LifecycleHook(_NO_HOOK))
+            except AgentError as error:
+                if error.kind is not Kind.REFUSED:
+                    raise
+        said = (f"{hook.name} for a {transition.name.lower()}" for transition, hook in named.items() if hook)
+        return ", ".join(said) or "the group has none"
 
     def heartbeat(self, hook: LifecycleHook) -> None:
         """Keep the group waiting. Raises AgentError REFUSED, transient, unless it waits."""

@@ -24,6 +24,7 @@ class Rules:
         adaptive: go by the nodes' own silence instead, where it tells enough.
         quiet_seconds: a connection without a byte for this long is quiet.
         poll_seconds: between two looks at AWS while something changes.
+        strict: refuse a drain that outlasts what the Auto Scaling group of this host bears.
     """
 
     min_healthy: MinHealthy
@@ -32,6 +33,7 @@ class Rules:
     adaptive: bool = False
     quiet_seconds: float = 5.0
     poll_seconds: float = 10.0
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
