@@ -10,7 +10,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, ScalingGroup, Transition
 from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Connection, Sample
-from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.operation import Posture, ProbeResult
 from zdd_agent.model.record import Record
 
 VPC = "vpc-1"
@@ -221,6 +221,17 @@ class FakeSensor:
 
     def close(self) -> None:
         pass
+
+
+@dataclass
+class FakePostures:
+    """Every posture that was shown, each once in a row."""
+
+    shown: list[Posture] = field(default_factory=list)
+
+    def show(self, service: str, posture: Posture) -> None:
+        if self.shown[-1:] != [posture]:
+            self.shown.append(posture)
 
 
 @dataclass

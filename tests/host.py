@@ -12,6 +12,7 @@ from fakes import (
     FakeClock,
     FakeInstances,
     FakeMetadata,
+    FakePostures,
     FakeProber,
     FakeSensor,
     FakeStore,
@@ -52,6 +53,7 @@ class Host:
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
         self.scaling = FakeAutoScaling(self.clock)
+        self.postures = FakePostures()
         self.boot = "boot-1"
         minimum = minimum or MinHealthy()
         healthy = minimum.number if minimum.percent is None else f"{minimum.percent:g}%"
@@ -69,6 +71,7 @@ class Host:
             prober=self.prober,
             sensor=self.sensor,
             store=self.store,
+            postures=self.postures,
             auto_scaling=None if self.settings.auto_scaling.mode == "off" else self.scaling,
         )
         self.engine = build_engine(self.outside, self.supervisor, self.settings, self.boot, random.Random(1))

@@ -35,7 +35,7 @@ from zdd_agent.api.transport import Transport, turn_away
 from zdd_agent.config import load
 from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
-from zdd_agent.ports import AutoScaling
+from zdd_agent.ports import AutoScaling, Postures
 from zdd_agent.settings import AccessSettings, Settings
 
 log = logging.getLogger("zdd_agent")
@@ -80,6 +80,7 @@ def _serve(passed: socket.socket | None) -> int:
         sensor=KernelSensor(clock.now),
         store=watched("store", files, os.environ),
         auto_scaling=_auto_scaling(clients, settings),
+        postures=_postures(),
     )
     supervisor = Systemd()
     engine = build_engine(outside, supervisor, settings, boot_id(os.environ))
@@ -116,6 +117,14 @@ def _auto_scaling(clients: Aws, settings: Settings) -> AutoScaling | None:
     from zdd_agent.adapters.auto_scaling import Ec2AutoScaling  # noqa: PLC0415  only where a setting asks for it
 
     return watched("auto_scaling", Ec2AutoScaling(clients.autoscaling), os.environ)
+
+
+def _postures() -> Postures | None:
+    if "RUNTIME_DIRECTORY" not in os.environ:
+        return None
+    from zdd_agent.adapters.posture_files import PostureFiles, given_folder  # noqa: PLC0415  only where systemd gives it
+
+    return PostureFiles(folder) if (folder := given_folder(os.environ)) is not None else None
 
 
 def check_config() -> Settings:

@@ -9,7 +9,7 @@ from typing import Protocol
 from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, ScalingGroup, Transition
 from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Sample
-from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.operation import Posture, ProbeResult
 from zdd_agent.model.record import Record
 
 
@@ -114,6 +114,13 @@ class Store(Protocol):
 
     def set_aside(self, cause: str) -> None:
         """Keep what was written under another name, and say so loudly. Raises AgentError STORE, transient."""
+
+
+class Postures(Protocol):
+    """Whoever acts on the posture of a service."""
+
+    def show(self, service: str, posture: Posture) -> None:
+        """From now on the service has this posture. Never raises, and takes no time."""
 
 
 class Clock(Protocol):

@@ -17,7 +17,18 @@ from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.status import Reporter
 from zdd_agent.model.auto_scaling import Transition
 from zdd_agent.model.service import Rules, Timeouts
-from zdd_agent.ports import AutoScaling, Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
+from zdd_agent.ports import (
+    AutoScaling,
+    Clock,
+    Instances,
+    LoadBalancing,
+    Metadata,
+    Postures,
+    Prober,
+    Sensor,
+    Store,
+    Supervisor,
+)
 from zdd_agent.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """The ports. `auto_scaling` is None where the settings have no use for it."""
+    """The ports. `auto_scaling` is None where the settings have no use for it, `postures` where nobody looks."""
 
     clock: Clock
     metadata: Metadata
@@ -37,6 +48,7 @@ class Outside:
     sensor: Sensor
     store: Store
     auto_scaling: AutoScaling | None = None
+    postures: Postures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,7 @@ def build_engine(
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
         lifecycle=lifecycle,
+        postures=outside.postures,
     )
     return Engine(ledger, observer, runner, scaling, lifecycle)
 

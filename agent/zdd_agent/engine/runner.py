@@ -16,11 +16,12 @@ from zdd_agent.engine.events import EventId, fields
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
+from zdd_agent.engine.status import posture
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
 from zdd_agent.model.record import Drained, InService, Record
 from zdd_agent.model.service import Rules
-from zdd_agent.ports import Clock, Metadata, Supervisor
+from zdd_agent.ports import Clock, Metadata, Postures, Supervisor
 
 if TYPE_CHECKING:
     from zdd_agent.engine.lifecycle import Lifecycle
@@ -53,6 +54,7 @@ class Runner:
         drained_warning_seconds: float,
         rng: random.Random,
         lifecycle: Lifecycle | None = None,
+        postures: Postures | None = None,
     ) -> None:
         self._ledger = ledger
         self._effects = effects
@@ -68,6 +70,7 @@ class Runner:
         self._list_at = float("-inf")
         self._rng = rng
         self._lifecycle = lifecycle
+        self._postures = postures
         self._stopping = False
         self._failures = 0
         # Of the operation under way; forgotten when another one starts.
@@ -134,7 +137,12 @@ class Runner:
         return 0.0 if self._ledger.running() is not None else min(self._rest(), due)
 
     def _attend(self) -> float:
-        return self._lifecycle.attend() if self._lifecycle is not None else HEARTBEAT_SECONDS
+        due = self._lifecycle.attend() if self._lifecycle is not None else HEARTBEAT_SECONDS
+        if self._postures is not None:
+            record = self._ledger.record()
+            membership, seen = self._observer.latest() or (record.membership, None)
+            self._postures.show(self._ledger.name, posture(record, membership, seen))
+        return due
 
     def _rest(self) -> float:
         record, now = self._ledger.record(), self._clock.now()
