@@ -56,6 +56,11 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """Complete the launch hook of the Auto Scaling group, which then registers this host."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing is to be done before `wake`, or before `until` where that is None; moments, seconds since the epoch.
 
@@ -130,9 +135,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The app passes: register, and be healthy by this deadline (seconds since the epoch)."""
+    """The app passes: register, or let the group that launches this host do it; be healthy by then (seconds)."""
 
     deadline: float
+    launching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ class End:
     failure: Failure | None = None
 
 
-_Outside = Discover | Refresh | Look | Sense | Probe | Deregister | Register | Wait
+_Outside = Discover | Refresh | Look | Sense | Probe | Deregister | Register | Launch | Wait
 _Inside = MakeClaim | Resume | Confirm | GoBack | Retry | Join | Extend | Drop | End
 Action = _Outside | _Inside
 

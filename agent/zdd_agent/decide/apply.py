@@ -29,6 +29,7 @@ from zdd_agent.decide.actions import (
     GoBack,
     Identify,
     Join,
+    Launch,
     Leave,
     MakeClaim,
     NotTaken,
@@ -129,11 +130,15 @@ def _retried(record: Record, state: GoingBack, action: Retry, *_: Any) -> Record
 
 
 def _joined(record: Record, state: Probing | Warming, action: Join, *_: Any) -> Record:
-    return _until(replace(record, state=Joining(state.before)), action.deadline)
+    return _until(replace(record, state=Joining(state.before, action.launching)), action.deadline)
 
 
 def _registered(record: Record, state: Joining, action: Register, now: float, *_: Any) -> Record:
     return replace(record, state=Warming(state.before, now, bool(action.targets)))
+
+
+def _launched(record: Record, state: Joining, _: Launch, now: float, *__: Any) -> Record:
+    return replace(record, state=Warming(state.before, now, called=True))
 
 
 def _same(record: Record, *_: Any) -> Record:
@@ -177,6 +182,7 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((GoingBack,), Retry, Done, _retried),
     **_in((Probing, Warming), Join, Done, _joined),
     **_in((Joining,), Register, Done, _registered),
+    **_in((Joining,), Launch, Done, _launched),
     **_in((Joining, GoingBack), Register, NotTaken, _same),
     **_in((GoingBack,), Register, Done, _same),
     **_in(_BUSY, Drop, Done, _dropped),

@@ -10,6 +10,7 @@ from zdd_agent.decide.actions import (
     Deregister,
     Done,
     Found,
+    Launch,
     NotTaken,
     Probed,
     Refreshed,
@@ -146,7 +147,7 @@ class Evidence:
         match action:
             case Deregister():
                 return self._outdated()
-            case Register():
+            case Register() | Launch():
                 return replace(self._outdated(), returned=True)
             case Retry():
                 return Evidence(senses=self.senses)

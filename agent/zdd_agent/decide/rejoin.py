@@ -9,6 +9,7 @@ from zdd_agent.decide.actions import (
     End,
     Extend,
     Join,
+    Launch,
     Look,
     Probe,
     Refresh,
@@ -23,6 +24,7 @@ from zdd_agent.decide.leaving import TERMINATING
 from zdd_agent.decide.population import absent, draining, not_ready
 from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
+from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome
 from zdd_agent.model.record import InService, Joining, Probing, Record, Underway, Warming
@@ -64,6 +66,8 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if not evidence.refreshed:
         # What a drain took out is what comes back; without one, what AWS and the settings say.
         return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
+    if evidence.place is not None and evidence.place.is_warmed:
+        return _warmed(evidence.place)
     if not membership.targets:
         return _failed(
             Kind.NO_MEMBERSHIP,
@@ -77,7 +81,8 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         t for t in membership.targets if passes.get(t, 0) < membership.group(t.group).health_check.healthy_threshold
     )
     if not failing or Check.PROBE in one.request.force:
-        return Join(now + rejoin_timeout(membership))
+        launching = evidence.place is not None and evidence.place.is_launching
+        return Join(now + rejoin_timeout(membership), launching)
     if one.request.timeout is None and one.deadline < (by := one.started_at + start_timeout(membership)):
         return Extend(by)
     said = "; ".join(f"{t.target}: {t.said}" for t in evidence.tallies if t.target in failing) or "not probed yet"
@@ -90,6 +95,8 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
 
 def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float) -> Action:
     seen, membership = evidence.seen, record.membership
+    if state.launching:
+        return Launch()
     if evidence.refused is None:
         return Register(absent(membership, seen) if seen else membership.targets)
     # Whether AWS takes a target that still drains is not documented for addresses; where not, wait until it is gone.
@@ -174,6 +181,12 @@ def _first_look(
 
 def _failed(kind: Kind, cause: str, hint: str) -> End:
     return End(Outcome.FAILED, "", Failure(kind.wire, f"cannot rejoin: {cause}", hint))
+
+
+def _warmed(place: ScalingPlace) -> End:
+    message = f"cannot rejoin: this instance stands in the warm pool of {place.group.name} ({place.state})"
+    hint = "nothing is to be done: the group registers it when it takes it out of the pool"
+    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, hint))
 
 
 def _refused(why: str) -> End:

@@ -13,6 +13,7 @@ from zdd_agent.decide.actions import (
     Discover,
     Done,
     Found,
+    Launch,
     Look,
     NotTaken,
     Probe,
@@ -29,7 +30,7 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace
+from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace, Transition
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Request, Verb
 from zdd_agent.model.record import Guarding, Record
@@ -100,7 +101,7 @@ class Effects:
                 return self._discover(record)
             case Refresh():
                 known, gone = self._observer.refreshed(membership)
-                return Refreshed(known, gone, self._metadata.lifecycle_state() == TERMINATED)
+                return Refreshed(known, gone, self._metadata.lifecycle_state() in TERMINATED)
             case Look():
                 return Seen(self._observer.look(membership, record.listed, self._pace_to_next_look(), self._by(record)))
             case Probe(targets):
@@ -111,6 +112,8 @@ class Effects:
             case Deregister(targets):
                 self._each_group(membership, targets, self._aws.deregister, "deregistered")
                 return Done()
+            case Launch():
+                return self._launch()
             case Register(targets):
                 return self._register(membership, targets)
             case _:
@@ -119,7 +122,7 @@ class Effects:
     def _discover(self, record: Record) -> Found:
         assert record.underway is not None  # noqa: S101  what mypy needs
         verb = record.underway.request.verb
-        terminating = verb is Verb.REJOIN and self._metadata.lifecycle_state() == TERMINATED
+        terminating = verb is Verb.REJOIN and self._metadata.lifecycle_state() in TERMINATED
         pace, by, out = self._pace_to_next_look(), self._by(record), record.left is not None
         membership, seen = self._observer.discover(verb, record.membership, record.listed, pace, by, out=out)
         return Found(membership, seen, terminating, self._place(record.underway.request))
@@ -157,6 +160,21 @@ class Effects:
                     raise
                 refused = error  # one group that refuses keeps no other group waiting
         return Done() if refused is None else NotTaken(refused)
+
+    def _launch(self) -> Done:
+        """Let the group go on with the launch; it registers this host by itself."""
+        place = self._scaling.place(0.0) if self._scaling is not None else None
+        if self._scaling is None or place is None or not place.is_launching:
+            return Done()  # completed before a restart, or by somebody else
+        hook = self._scaling.hook(Transition.LAUNCH)
+        if hook is None:
+            return Done()
+        if place.waits_for_launch:
+            self._scaling.complete(hook)
+            self._ledger.changed(f"completed the lifecycle hook {hook.name}", ())
+        elif place.state == "Pending":
+            raise AgentError(Kind.REFUSED, f"the group does not wait for {hook.name} yet", transient=True)
+        return Done()
 
     def _each_group(
         self,

@@ -110,7 +110,7 @@ class Lifecycle:
     def _look(self, now: float) -> None:
         self._look_at = now + LOOK_SECONDS
         try:
-            if self._scaling is not None and self._metadata.lifecycle_state() == TERMINATED:
+            if self._scaling is not None and self._metadata.lifecycle_state() in TERMINATED:
                 self._leave(Leave(leaving.TERMINATING))
             if self._heeded_kinds:
                 self._note(self._metadata.notices(self._heeded_kinds))

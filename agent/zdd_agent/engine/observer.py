@@ -72,7 +72,7 @@ class Observer:
         identity = self._metadata.identity()
         known = {word for g in before.groups for word in (g.arn, g.name)}
         found, asked, population = find(self._aws, identity, self._names, known, self._attached)
-        if verb is Verb.REJOIN and (belongs := self._belongs(found, asked, before)):
+        if verb is Verb.REJOIN and (belongs := self._belongs(found, asked, out=out)):
             absent = tuple(g for g in belongs if g.arn not in {h.arn for h in found.groups})
             absent = tuple(self._aws.with_attributes(g) for g in absent)
             found = found.joined(Membership(absent, named_targets(identity, absent)))
@@ -118,13 +118,11 @@ class Observer:
         with self._lock:
             return self._latest
 
-    def _belongs(
-        self, found: Membership, asked: tuple[TargetGroup, ...], before: Membership
-    ) -> tuple[TargetGroup, ...]:
+    def _belongs(self, found: Membership, asked: tuple[TargetGroup, ...], *, out: bool) -> tuple[TargetGroup, ...]:
         """The groups that this host belongs to although it may not be in them yet."""
         if self._names:
             return asked
-        arns = () if found.targets or before.targets else self._attached()
+        arns = () if found.targets or out else self._attached()
         return self._aws.named_groups(arns)[0] if arns else ()
 
     def _ask(self, groups: Sequence[TargetGroup], by: float) -> tuple[tuple[TargetHealth, ...], frozenset[str]]:

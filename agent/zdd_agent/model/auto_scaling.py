@@ -7,7 +7,7 @@ from enum import StrEnum
 
 # IMDS `autoscaling/target-lifecycle-state` of an instance that its group is about to terminate:
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
-TERMINATED = "Terminated"
+TERMINATED = frozenset({"Terminated", "Warmed:Terminated"})
 
 
 class Transition(StrEnum):
@@ -66,6 +66,11 @@ class ScalingPlace:
     def is_launching(self) -> bool:
         """Whether the group has not registered it yet, and will."""
         return self.state.startswith("Pending")
+
+    @property
+    def waits_for_launch(self) -> bool:
+        """Whether the group waits for its launch hook."""
+        return self.state == "Pending:Wait"
 
     @property
     def is_warmed(self) -> bool:

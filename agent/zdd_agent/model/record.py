@@ -158,9 +158,13 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """The registration is to come, or is under way."""
+    """The registration is to come, or is under way.
+
+    `launching`: it is the Auto Scaling group that registers this host, once its launch hook is completed.
+    """
 
     before: Resting
+    launching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

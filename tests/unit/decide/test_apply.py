@@ -26,6 +26,7 @@ from zdd_agent.decide.actions import (
     GoBack,
     Identify,
     Join,
+    Launch,
     Leave,
     Look,
     MakeClaim,
@@ -99,6 +100,7 @@ ACTIONS = (
     Probe((ME,)),
     Deregister((ME,), CLAIM),
     Register((ME,)),
+    Launch(),
     Wait(START + 1, "note"),
     MakeClaim((ME,), (), ("10.0.9.1",), CLAIM, ENDING, START + 500, "note"),
     Resume(START - 70, ("10.0.9.1",), ENDING, START + 500, "note"),
@@ -213,6 +215,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Probing, Identify, Done): STAYS,
     (Probing, Leave, Done): STAYS,
     (Joining, Register, Done): Warming,
+    (Joining, Launch, Done): Warming,
     (Joining, Register, NotTaken): STAYS,
     (Joining, Drop, Done): STAYS,
     (Joining, Extend, Done): STAYS,
@@ -430,6 +433,12 @@ def test_the_moment_of_a_deregistration_is_when_it_was_answered() -> None:
 def test_a_registration_of_nothing_has_no_moment_to_wait_from() -> None:
     after = apply(record(Joining(InService())), Register(()), Done(), NOW)
     assert after.state == Warming(InService(), NOW, called=False)
+
+
+def test_a_launch_is_remembered_until_the_group_has_registered_the_host() -> None:
+    joining = apply(record(Probing(InService())), Join(START + 500, launching=True), Done(), NOW)
+    assert joining.state == Joining(InService(), launching=True)
+    assert apply(joining, Launch(), Done(), NOW).state == Warming(InService(), NOW, called=True)
 
 
 def test_groups_that_are_gone_leave_the_membership() -> None:
