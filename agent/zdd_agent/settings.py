@@ -92,9 +92,11 @@ class AutoScalingSettings(_Table):
     """What the agent does about the Auto Scaling group of this instance."""
 
     mode: Literal["off", "watch", "strict"] = Field("off", description="`off`, `watch` or `strict`")
-    launch_hook: str | None = Field(None, description="the name of a lifecycle hook; found where the group has one")
+    launch_hook: str | None = Field(
+        None, description="the lifecycle hook that a launch waits for; needed where the group has several"
+    )
     termination_hook: str | None = Field(
-        None, description="the name of a lifecycle hook; found where the group has one"
+        None, description="the lifecycle hook that a termination waits for; needed where the group has several"
     )
 
 
