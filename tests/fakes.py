@@ -149,6 +149,7 @@ class FakeAutoScaling:
     denied: dict[str, AgentError] = field(default_factory=dict)
     calls: list[tuple[str, float]] = field(default_factory=list)
     completes: Callable[[], None] = lambda: None
+    standby_seconds: float = 300.0
 
     def instance(self, instance_id: str) -> tuple[str, str] | None:
         self._called("DescribeAutoScalingInstances")
@@ -172,6 +173,28 @@ class FakeAutoScaling:
         self._must_wait(hook, instance_id)
         self.completed_at = self.clock.now()
         self.completes()
+
+    def enter_standby(self, group: str, instance_id: str) -> None:
+        self._called("EnterStandby")
+        if self.state in ("Standby", "EnteringStandby"):
+            return
+        if self.of.desired - 1 < self.of.minimum:
+            raise AgentError(Kind.REFUSED, f"cannot call EnterStandby: min-size={self.of.minimum}", transient=True)
+        self.state = "EnteringStandby"
+        self.of = replace(self.of, desired=self.of.desired - 1)
+        self.clock.at(self.clock.now() + self.standby_seconds, self._has_entered)
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        self._called("ExitStandby")
+        if self.state == "InService":
+            return
+        if self.state != "Standby":
+            raise AgentError(Kind.REFUSED, f"cannot call ExitStandby: it is {self.state}", transient=True)
+        self.state = "InService"
+        self.of = replace(self.of, desired=self.of.desired + 1)
+
+    def _has_entered(self) -> None:
+        self.state = "Standby"
 
     def made(self, call: str) -> list[float]:
         """When this call was made."""

@@ -85,6 +85,12 @@ class AutoScaling(Protocol):
     def complete(self, hook: str, group: str, instance_id: str) -> None:
         """Let the group go on. Raises REFUSED, transient, unless the instance waits for the hook."""
 
+    def enter_standby(self, group: str, instance_id: str) -> None:
+        """Put it into Standby with one desired instance less. Safe to repeat. Raises REFUSED where AWS refuses it."""
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        """Take it out of Standby. Safe to repeat. Raises REFUSED, transient, as long as it is not in Standby yet."""
+
 
 class Sensor(Protocol):
     """The kernel's view of the app's connections."""

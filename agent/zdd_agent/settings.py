@@ -91,7 +91,9 @@ class AccessSettings(_Table):
 class AutoScalingSettings(_Table):
     """What the agent does about the Auto Scaling group of this instance."""
 
-    mode: Literal["off", "watch", "strict"] = Field("off", description="`off`, `watch` or `strict`")
+    mode: Literal["off", "watch", "strict", "standby"] = Field(
+        "off", description="`off`, `watch`, `strict` or `standby`"
+    )
     launch_hook: str | None = Field(
         None, description="the lifecycle hook that a launch waits for; needed where the group has several"
     )

@@ -75,6 +75,35 @@ class Ec2AutoScaling:
             LifecycleActionResult="CONTINUE",
         )
 
+    def enter_standby(self, group: str, instance_id: str) -> None:
+        """Put it into Standby with one desired instance less. Safe to repeat. Raises REFUSED where AWS refuses it."""
+
+        def ask() -> None:
+            self._client().enter_standby(
+                InstanceIds=[instance_id], AutoScalingGroupName=group, ShouldDecrementDesiredCapacity=True
+            )
+
+        self._move("EnterStandby", ask, instance_id, ("Standby", "EnteringStandby"))
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        """Take it out of Standby. Safe to repeat. Raises REFUSED, transient, as long as it is not in Standby yet."""
+
+        def ask() -> None:
+            self._client().exit_standby(InstanceIds=[instance_id], AutoScalingGroupName=group)
+
+        self._move("ExitStandby", ask, instance_id, ("InService", "Pending"))
+
+    def _move(self, operation: str, ask: Callable[[], None], instance_id: str, there: tuple[str, ...]) -> None:
+        try:
+            self._service.call(operation, ask, changes=True)
+        except AgentError as error:
+            if error.value not in _NOT_NOW:
+                raise
+            # AWS refuses a call that is repeated, too: then the instance is where it should be.
+            found = self.instance(instance_id)
+            if found is None or found[1] not in there:
+                raise AgentError(Kind.REFUSED, error.message, transient=True) from None
+
     def _answer(self, operation: str, method: str, hook: str, group: str, instance_id: str, **more: str) -> None:
         def ask() -> None:
             # The instance's ID does instead of the token that a message about the hook carries.

@@ -61,6 +61,20 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class EnterStandby:
+    """Put this instance into Standby in this Auto Scaling group, and lower the group's desired capacity by one."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStandby:
+    """Take this instance out of Standby in this Auto Scaling group, which raises its desired capacity by one."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing is to be done before `wake`, or before `until` where that is None; moments, seconds since the epoch.
 
@@ -164,7 +178,8 @@ class End:
     failure: Failure | None = None
 
 
-_Outside = Discover | Refresh | Look | Sense | Probe | Deregister | Register | Launch | Wait
+_Calls = Deregister | Register | Launch | EnterStandby | ExitStandby
+_Outside = Discover | Refresh | Look | Sense | Probe | _Calls | Wait
 _Inside = MakeClaim | Resume | Confirm | GoBack | Retry | Join | Extend | Drop | End
 Action = _Outside | _Inside
 
@@ -290,7 +305,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """AWS refuses to register, for a reason that may pass: an address, perhaps, that still drains."""
+    """AWS refuses, for a reason that may pass: to register an address, perhaps, that still drains."""
 
     error: AgentError
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from zdd_agent.decide import drain_end, earlier_drain, guard, scaling
+from dataclasses import replace
+
+from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, standby
 from zdd_agent.decide.actions import (
     Action,
     Confirm,
@@ -66,7 +68,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         case Confirming():
             return _confirming(record, state, one, evidence, now, rules)
         case Draining():
-            return _draining(record, state, one, evidence, now, rules)
+            return _standby(record, state, one, evidence, now) or _draining(record, state, one, evidence, now, rules)
         case GoingBack():
             return _going_back(record, state, one, evidence, now, rules)
         case _:
@@ -92,24 +94,43 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
         return End(Outcome.REFUSED, "", failure)
-    failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
+    short = standby.refusal(one.request, evidence.place, rules)
+    failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = one.started_at + one.request.wait
     if failure is not None and now < give_up and record.leaving is None:
         due = min(seen.look_again_at, give_up)
-        return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
+        if now < due:
+            return Wait(due, f"refused for now, retrying: {failure.message}")
+        return Discover() if short else Look()
     if failure is not None and not one.request.stopping:
         return End(Outcome.REFUSED, "", failure)
+    return _allowed(record, one, seen, evidence, now, rules, failure)
+
+
+def _allowed(
+    record: Record,
+    one: Underway,
+    seen: Observation,
+    evidence: Evidence,
+    now: float,
+    rules: Rules,
+    passed_over: Failure | None,
+) -> Action:
+    membership = record.membership
     # Who is gone in two minutes has no time to see its traffic first.
     hurried = record.leaving is not None and record.leaving.deadline is not None
     ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, out=hurried)
     if not isinstance(ending, Ending):
         return ending
-    long = scaling.outlasts(evidence.place, membership, ending.until, rules) if evidence.place is not None else ""
+    ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
+    long = ""
+    if evidence.place is not None and not ending.standby:  # in Standby the group looks at no health check
+        long = scaling.outlasts(evidence.place, membership, ending.until, rules)
     if long and rules.strict and not one.request.stopping:
         return End(Outcome.REFUSED, "", scaling.refused(long))
     if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # the sensor took its time: the guard must not go by what was true before
-    return _claim(membership, seen, evidence, ending, now, rules, failure, long)
+    return _claim(membership, seen, evidence, ending, now, rules, passed_over, long)
 
 
 def _claim(
@@ -177,6 +198,11 @@ def _confirming(
     if seen.seen_at >= sure:
         return Confirm()
     return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Look()
+
+
+def _standby(record: Record, state: Draining, one: Underway, evidence: Evidence, now: float) -> Action | None:
+    due = standby.due(state, one, evidence)
+    return GoBack(due, _back_by(record.membership, now)) if isinstance(due, Failure) else due
 
 
 def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:

@@ -9,7 +9,9 @@ from zdd_agent.decide.actions import (
     Action,
     Deregister,
     Done,
+    ExitStandby,
     Found,
+    GoBack,
     Launch,
     NotTaken,
     Probed,
@@ -145,7 +147,7 @@ class Evidence:
 
     def _done(self, action: Action) -> Evidence:
         match action:
-            case Deregister():
+            case Deregister() | GoBack() | ExitStandby():
                 return self._outdated()
             case Register() | Launch():
                 return replace(self._outdated(), returned=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from zdd_agent.decide import standby
 from zdd_agent.decide.actions import (
     Action,
     Discover,
     Drop,
     End,
+    ExitStandby,
     Extend,
     Join,
     Launch,
@@ -22,7 +24,7 @@ from zdd_agent.decide.drain import cancelled
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Senses
 from zdd_agent.decide.leaving import TERMINATING
 from zdd_agent.decide.population import absent, draining, not_ready
-from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout, until_checked
+from zdd_agent.decide.timing import first_change, longest_delay, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
 from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership, State, Target
@@ -54,7 +56,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         case Probing():
             return _probing(record, state, one, evidence, now)
         case Joining():
-            return _joining(record, state, one, evidence, now)
+            return _joining(record, state, one, evidence, now, rules)
         case Warming():
             return _warming(record, state, one, evidence, now, rules)
         case _:
@@ -74,7 +76,8 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
             "no target group is known for this host: it was in none, or its groups do not exist any more",
             "set `target_groups` in the settings",
         )
-    if evidence.seen is not None and not not_ready(membership, evidence.seen):
+    parked = standby.group_of(state.before)
+    if evidence.seen is not None and not not_ready(membership, evidence.seen) and not parked:
         return End(Outcome.SUCCEEDED, "already in service")
     passes = {tally.target: tally.passes for tally in evidence.tallies}
     failing = tuple(
@@ -82,7 +85,8 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     )
     if not failing or Check.PROBE in one.request.force:
         launching = evidence.place is not None and evidence.place.is_launching
-        return Join(now + rejoin_timeout(membership), launching)
+        first = longest_delay(membership) if parked else 0.0
+        return Join(now + first + rejoin_timeout(membership), launching)
     if one.request.timeout is None and one.deadline < (by := one.started_at + start_timeout(membership)):
         return Extend(by)
     said = "; ".join(f"{t.target}: {t.said}" for t in evidence.tallies if t.target in failing) or "not probed yet"
@@ -93,10 +97,12 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     return Probe(failing)
 
 
-def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float) -> Action:
+def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
     seen, membership = evidence.seen, record.membership
     if state.launching:
         return Launch()
+    if parked := standby.group_of(state.before):
+        return _leaving_standby(parked, one, evidence, now, rules)
     if evidence.refused is None:
         return Register(absent(membership, seen) if seen else membership.targets)
     # Whether AWS takes a target that still drains is not documented for addresses; where not, wait until it is gone.
@@ -108,6 +114,16 @@ def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, 
     if any(draining(membership, earlier) for earlier in evidence.looks[1:]):
         return Register(absent(membership, seen))
     return _failed(Kind.FAILED, error.message, error.hint)
+
+
+def _leaving_standby(group: str, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+    if evidence.refused is None:
+        return ExitStandby(group)
+    error, at = evidence.refused
+    if now >= one.deadline:
+        return _timed_out(one, error.message)
+    again = min(at + rules.poll_seconds, one.deadline)
+    return Wait(again, f"{error.message}; trying again") if now < again else ExitStandby(group)
 
 
 def _until_drained(
@@ -122,7 +138,7 @@ def _until_drained(
     assert evidence.refused is not None  # noqa: S101  what mypy needs
     error, at = evidence.refused
     said = f"{error.message}; waiting until {', '.join(map(str, drains))} has drained"
-    delay = max(group.deregistration_delay for group in membership.groups)
+    delay = longest_delay(membership)
     if one.request.timeout is None and one.deadline < (by := at + delay + rejoin_timeout(membership)):
         return Extend(by)
     if now >= one.deadline:

@@ -72,6 +72,7 @@ def rules(settings: Settings) -> Rules:
         quiet_seconds=settings.drain.quiet_seconds,
         poll_seconds=settings.poll.interval_seconds,
         strict=settings.auto_scaling.mode == "strict",
+        standby=settings.auto_scaling.mode == "standby",
     )
 
 
@@ -121,7 +122,7 @@ def build_engine(
         pace=pace,
         rng=rng,
         scaling=scaling,
-        strict=rules(settings).strict,
+        rules=rules(settings),
     )
     runner = Runner(
         ledger=ledger,

@@ -12,6 +12,8 @@ from zdd_agent.decide.actions import (
     Deregister,
     Discover,
     Done,
+    EnterStandby,
+    ExitStandby,
     Found,
     Launch,
     Look,
@@ -34,6 +36,7 @@ from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace, Transition
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Request, Verb
 from zdd_agent.model.record import Guarding, Record
+from zdd_agent.model.service import Rules
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ class Effects:
         pace: Pace,
         rng: random.Random,
         scaling: Scaling | None = None,
-        strict: bool = False,
+        rules: Rules,
     ) -> None:
         self._ledger = ledger
         self._observer = observer
@@ -82,7 +85,7 @@ class Effects:
         self._pace = pace
         self._rng = rng
         self._scaling = scaling
-        self._strict = strict
+        self._rules = rules
 
     def perform(self, record: Record, action: Action, evidence: Evidence) -> Result | Sensed:
         """Do it.
@@ -112,10 +115,10 @@ class Effects:
             case Deregister(targets):
                 self._each_group(membership, targets, self._aws.deregister, "deregistered")
                 return Done()
-            case Launch():
-                return self._launch()
             case Register(targets):
                 return self._register(membership, targets)
+            case Launch() | EnterStandby() | ExitStandby():
+                return self._ask_group(action)
             case _:
                 return Done()
 
@@ -131,9 +134,10 @@ class Effects:
         if self._scaling is None:
             return None
         try:
-            return self._scaling.place()
+            return self._scaling.place(0.0) if self._rules.standby else self._scaling.place()
         except AgentError as error:
-            if self._strict and request.verb is Verb.DRAIN and not request.stopping:
+            needed = self._rules.strict or self._rules.standby
+            if needed and request.verb is Verb.DRAIN and not request.stopping:
                 raise
             self._ledger.say(f"{error.message}; going on without")
             return None
@@ -174,6 +178,35 @@ class Effects:
             self._ledger.changed(f"completed the lifecycle hook {hook.name}", ())
         elif place.state == "Pending":
             raise AgentError(Kind.REFUSED, f"the group does not wait for {hook.name} yet", transient=True)
+        return Done()
+
+    def _ask_group(self, action: Launch | EnterStandby | ExitStandby) -> Done | NotTaken:
+        match action:
+            case EnterStandby(group):
+                # Denied, too: the host has left its target groups by now, and has to go back.
+                return self._standby(group, "entered", Kind.REFUSED, Kind.AWS_DENIED)
+            case ExitStandby(group):
+                return self._standby(group, "left", Kind.REFUSED)
+            case Launch():
+                return self._launch()
+
+    def _standby(self, group: str, done: str, *passing: Kind) -> Done | NotTaken:
+        if self._scaling is None:
+            raise AgentError(
+                Kind.CONFIGURATION,
+                f"cannot leave Standby in the Auto Scaling group {group}: `auto_scaling.mode` is off",
+                hint='set `auto_scaling.mode = "standby"`, or use `aws autoscaling exit-standby` and rejoin again',
+                value="auto_scaling.mode",
+            )
+        call = self._scaling.enter_standby if done == "entered" else self._scaling.exit_standby
+        self._supervisor.alive(f"asking Auto Scaling about {group}")
+        try:
+            call(group)
+        except AgentError as error:
+            if error.kind not in passing:
+                raise
+            return NotTaken(error)
+        self._ledger.say(f"{done} Standby in {group}")
         return Done()
 
     def _each_group(

@@ -106,6 +106,16 @@ class Scaling:
         """Let the group go on. Raises AgentError REFUSED, transient, unless it waits."""
         self._aws.complete(hook.name, self._group(), self._metadata.identity(inf).instance_id)
 
+    def enter_standby(self, group: str) -> None:
+        """Put this instance into Standby. Raises AgentError REFUSED where AWS refuses it."""
+        self._aws.enter_standby(group, self._metadata.identity(inf).instance_id)
+        self._known = None
+
+    def exit_standby(self, group: str) -> None:
+        """Take this instance out of Standby. Raises AgentError REFUSED, transient, as long as it is not in it yet."""
+        self._aws.exit_standby(group, self._metadata.identity(inf).instance_id)
+        self._known = None
+
     def _group(self) -> str:
         place = self.place(inf) or self.place(0.0)
         if place is None:

@@ -8,6 +8,8 @@ from enum import StrEnum
 # IMDS `autoscaling/target-lifecycle-state` of an instance that its group is about to terminate:
 # https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
 TERMINATED = frozenset({"Terminated", "Warmed:Terminated"})
+# The only lifecycle state from which an instance may enter Standby.
+IN_SERVICE = "InService"
 
 
 class Transition(StrEnum):

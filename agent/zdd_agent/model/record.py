@@ -54,20 +54,26 @@ class Departure:
         accepted_at: when AWS accepted the deregistration, at the latest; new work may come until the floor after it.
         targets: what this drain deregistered. Going back registers these and nothing else.
         nodes: the load balancer's addresses that had checked this host before.
+        standby: the Auto Scaling group in whose Standby this host is; empty where it is in none.
     """
 
     since: float
     accepted_at: float
     targets: tuple[Target, ...] = ()
     nodes: tuple[str, ...] = ()
+    standby: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What ends a drain: decided before the deregistration. `doubt` says why it is not what was asked for."""
+    """What ends a drain: decided before the deregistration. `doubt` says why it is not what was asked for.
+
+    `standby` is the Auto Scaling group whose Standby this drain has yet to enter; empty where it does not.
+    """
 
     until: Until
     doubt: str = ""
+    standby: str = ""
 
 
 # Where a host rests between operations.
@@ -291,4 +297,5 @@ class Record:
 
 def departure(state: Claiming, accepted_at: float) -> Departure:
     """How a host leaves whose deregistration is accepted at this moment (seconds)."""
-    return Departure(state.since, accepted_at, state.targets, state.nodes)
+    standby = "" if isinstance(state.before, InService) else state.before.left.standby
+    return Departure(state.since, accepted_at, state.targets, state.nodes, standby)

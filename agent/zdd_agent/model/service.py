@@ -25,6 +25,7 @@ class Rules:
         quiet_seconds: a connection without a byte for this long is quiet.
         poll_seconds: between two looks at AWS while something changes.
         strict: refuse a drain that outlasts what the Auto Scaling group of this host bears.
+        standby: put this host into Standby in its Auto Scaling group while it is out.
     """
 
     min_healthy: MinHealthy
@@ -34,6 +35,7 @@ class Rules:
     quiet_seconds: float = 5.0
     poll_seconds: float = 10.0
     strict: bool = False
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
