@@ -176,6 +176,7 @@ class FakeAutoScaling:
 
     def enter_standby(self, group: str, instance_id: str) -> None:
         self._called("EnterStandby")
+        self._must_be_mine("EnterStandby", instance_id)
         if self.state in ("Standby", "EnteringStandby"):
             return
         if self.of.desired - 1 < self.of.minimum:
@@ -186,12 +187,17 @@ class FakeAutoScaling:
 
     def exit_standby(self, group: str, instance_id: str) -> None:
         self._called("ExitStandby")
+        self._must_be_mine("ExitStandby", instance_id)
         if self.state == "InService":
             return
         if self.state != "Standby":
             raise AgentError(Kind.REFUSED, f"cannot call ExitStandby: it is {self.state}", transient=True)
         self.state = "InService"
         self.of = replace(self.of, desired=self.of.desired + 1)
+
+    def _must_be_mine(self, call: str, instance_id: str) -> None:
+        if instance_id != ME.instance_id:
+            raise AgentError(Kind.REFUSED, f"cannot call {call}: no such instance in the group", transient=True)
 
     def _has_entered(self) -> None:
         self.state = "Standby"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zdd_agent.decide.timing import longest_floor
+from zdd_agent.decide.timing import longest_delay, longest_floor
 from zdd_agent.errors import Kind
 from zdd_agent.model.auto_scaling import ScalingGroup, ScalingPlace
 from zdd_agent.model.aws import Membership
@@ -59,12 +59,14 @@ def refused(cause: str) -> Failure:
     return Failure(Kind.REFUSED.wire, f"cannot drain: {cause}", hint)
 
 
-def described(place: ScalingPlace, membership: Membership) -> str:
-    """Where the host stands and whether a drain is safe, for people."""
+def described(place: ScalingPlace, membership: Membership, *, standby: bool) -> str:
+    """Where the host stands and whether a drain is safe, for people; `standby`: a drain enters Standby."""
     group = place.group
     said = f"{group.name}: {place.state}, health check {group.health_check}, minimum {group.minimum}"
     if (failure := owned(group)) is not None:
         return f"{said}; {failure.message}"
+    if standby:
+        return f"{said}; a drain enters Standby, which takes at least {longest_delay(membership):.0f} s"
     delay = replaced_after(place, membership)
     if delay is None:
         safe = "a drain is safe: the group does not look at target health"

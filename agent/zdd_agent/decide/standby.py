@@ -32,13 +32,16 @@ def group_to_enter(request: Request, place: ScalingPlace | None, rules: Rules) -
 
 
 def refusal(request: Request, place: ScalingPlace | None, rules: Rules) -> Failure | None:
+    """Why this drain cannot enter Standby; None when it can, or need not."""
+    return no_room(place) if place is not None and group_to_enter(request, place, rules) else None
+
+
+def no_room(place: ScalingPlace) -> Failure | None:
     """Why the group cannot spare this host; None when it can.
 
     AWS refuses what would bring the group below its minimum size. Asked before anything is changed: a host that finds
     out after its deregistration has to go back.
     """
-    if place is None or not group_to_enter(request, place, rules):
-        return None
     group = place.group
     if place.state != IN_SERVICE:
         said = (

@@ -151,7 +151,8 @@ def _scaling(outside: Outside, settings: Settings) -> Scaling | None:
         Transition.LAUNCH: settings.auto_scaling.launch_hook,
         Transition.TERMINATION: settings.auto_scaling.termination_hook,
     }
-    return Scaling(outside.auto_scaling, outside.metadata, outside.clock, hooks)
+    standby = settings.auto_scaling.mode == "standby"
+    return Scaling(outside.auto_scaling, outside.metadata, outside.clock, hooks, standby=standby)
 
 
 def _lifecycle(outside: Outside, settings: Settings, ledger: Ledger, scaling: Scaling | None) -> Lifecycle | None:

@@ -96,6 +96,8 @@ class Doctor:
         if self._scaling is not None:
             yield _found("auto scaling", partial(self._group, self._scaling, found[0][0] if found else Membership()))
             yield _found("lifecycle hooks", self._scaling.may_answer)
+            if self._scaling.standby:
+                yield _found("standby", self._scaling.may_stand_by)
         if found:
             yield from self._membership(identity, *found[0])
 
@@ -135,7 +137,7 @@ class Doctor:
             return "this host is in no Auto Scaling group"
         if (failure := owned(place.group)) is not None:
             raise AgentError(Kind.REFUSED, failure.message, hint=failure.hint)
-        return described(place, membership)
+        return described(place, membership, standby=scaling.standby)
 
     def _skew(self) -> str:
         skew = self._aws.clock_skew()

@@ -12,6 +12,7 @@ from zdd_agent.ports import AutoScaling, Clock, Metadata
 PLACE_SECONDS = 300.0
 # What no group has.
 _NO_HOOK = "zdd-agent-asks-whether-it-may"
+_NO_INSTANCE = "i-00000000000000000"
 
 
 class Scaling:
@@ -22,9 +23,19 @@ class Scaling:
         metadata: who this host is, and whether it is in a group: that takes no permission.
         clock: the time.
         hooks: the names that the settings give.
+        standby: a drain enters Standby.
     """
 
-    def __init__(self, aws: AutoScaling, metadata: Metadata, clock: Clock, hooks: dict[Transition, str | None]) -> None:
+    def __init__(
+        self,
+        aws: AutoScaling,
+        metadata: Metadata,
+        clock: Clock,
+        hooks: dict[Transition, str | None],
+        *,
+        standby: bool = False,
+    ) -> None:
+        self.standby = standby
         self._aws = aws
         self._metadata = metadata
         self._clock = clock
@@ -97,6 +108,20 @@ class Scaling:
                     raise
         said = (f"{hook.name} for a {transition.name.lower()}" for transition, hook in named.items() if hook)
         return ", ".join(said) or "the group has none"
+
+    def may_stand_by(self) -> str:
+        """That this agent may put its host into Standby; changes nothing: it asks for an instance that is in no group.
+
+        Raises:
+            AgentError: AWS_DENIED with the missing action; or that AWS cannot be asked.
+        """
+        for call in (self._aws.enter_standby, self._aws.exit_standby):
+            try:
+                call(self._group(), _NO_INSTANCE)
+            except AgentError as error:
+                if error.kind is not Kind.REFUSED:
+                    raise
+        return "EnterStandby and ExitStandby are allowed"
 
     def heartbeat(self, hook: LifecycleHook) -> None:
         """Keep the group waiting. Raises AgentError REFUSED, transient, unless it waits."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from zdd_agent.decide import guard, scaling
+from zdd_agent.decide import guard, scaling, standby
 from zdd_agent.decide.again import again_at
 from zdd_agent.decide.population import absent, keys, registered
 from zdd_agent.engine.observer import Observer
@@ -145,12 +145,14 @@ class Reporter:
         )
         if verb is Verb.REJOIN:
             return Plan(absent(membership, seen), None)
-        refusal = self._owned() or guard.refusal(membership, seen, self._min_healthy, force)
+        refusal = self._refused_by_group() or guard.refusal(membership, seen, self._min_healthy, force)
         return Plan(registered(membership, seen), refusal)
 
-    def _owned(self) -> Failure | None:
+    def _refused_by_group(self) -> Failure | None:
         place = self._scaling.place() if self._scaling is not None else None
-        return scaling.owned(place.group) if place is not None else None
+        if place is None or self._scaling is None:
+            return None
+        return scaling.owned(place.group) or (standby.no_room(place) if self._scaling.standby else None)
 
     def _group(self, record: Record, membership: Membership, now: float) -> tuple[str, tuple[str, ...]]:
         """Where the host stands in its Auto Scaling group, and what the operator should know of that."""
@@ -162,12 +164,12 @@ class Reporter:
         if place is None:
             return "in no Auto Scaling group", ()
         delay, left = scaling.replaced_after(place, membership), record.left
-        if delay is None or left is None:
-            return scaling.described(place, membership), ()
+        if delay is None or left is None or left.standby:
+            return scaling.described(place, membership, standby=self._scaling.standby), ()
         after = left.accepted_at + delay - now
         when = f"in {after:.0f} s" if after > 0 else "at any moment"
         said = f"the Auto Scaling group {place.group.name} may replace this host {when}: `zdd-agent rejoin` prevents it"
-        return scaling.described(place, membership), (said,)
+        return scaling.described(place, membership, standby=self._scaling.standby), (said,)
 
     def _refresh(self) -> None:
         now = self._clock.now()

@@ -121,3 +121,53 @@ def test_a_hook_that_does_not_wait_is_told_from_a_missing_permission(code: str, 
     with pytest.raises(AgentError) as error:
         scaling.complete("last-drain", "web-asg", "i-me")
     assert (error.value.kind, error.value.transient) == (kind, transient)
+
+
+MOVED = {"InstanceIds": ["i-me"], "AutoScalingGroupName": "web-asg"}
+
+
+def instance(state: str) -> dict[str, Any]:
+    one = {
+        "InstanceId": "i-me",
+        "AutoScalingGroupName": "web-asg",
+        "AvailabilityZone": "eu-west-1a",
+        "LifecycleState": state,
+        "HealthStatus": "HEALTHY",
+        "ProtectedFromScaleIn": False,
+    }
+    return {"AutoScalingInstances": [one]}
+
+
+def test_standby_takes_one_of_the_desired_instances_and_gives_it_back() -> None:
+    scaling, stub = stubbed()
+    stub.add_response("enter_standby", {"Activities": []}, {**MOVED, "ShouldDecrementDesiredCapacity": True})
+    stub.add_response("exit_standby", {"Activities": []}, MOVED)
+    scaling.enter_standby("web-asg", "i-me")
+    scaling.exit_standby("web-asg", "i-me")
+    stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("call", "state", "done"),
+    [
+        ("enter_standby", "Standby", True),
+        ("enter_standby", "EnteringStandby", True),
+        ("enter_standby", "InService", False),
+        ("exit_standby", "InService", True),
+        ("exit_standby", "Pending", True),
+        ("exit_standby", "EnteringStandby", False),
+        ("exit_standby", "Terminating:Wait", False),
+    ],
+)
+def test_a_call_that_is_refused_because_it_was_made_before_is_no_refusal(call: str, state: str, done: bool) -> None:
+    scaling, stub = stubbed()
+    said = "The instance i-me is not in InService."
+    stub.add_client_error(call, "ValidationError", said, 400)
+    stub.add_response("describe_auto_scaling_instances", instance(state), {"InstanceIds": ["i-me"]})
+    if done:
+        getattr(scaling, call)("web-asg", "i-me")
+    else:
+        with pytest.raises(AgentError, match="not in InService") as error:
+            getattr(scaling, call)("web-asg", "i-me")
+        assert error.value.kind is Kind.REFUSED
+    stub.assert_no_pending_responses()

@@ -215,3 +215,31 @@ def test_a_daemon_that_dies_after_any_turn_ends_where_it_should(verb: Verb, boot
         assert MINE in host.aws.registered()
         turns += 1
     assert turns > 5
+
+
+def test_a_dry_run_says_that_the_group_has_no_room() -> None:
+    host = host_of(minimum=2, desired=2)
+    refusal = host.reporter().plan(Verb.DRAIN, ()).refusal
+    assert refusal is not None
+    assert "minimum is 2" in refusal.message
+
+
+def test_status_and_doctor_say_how_long_a_host_is_out_at_least() -> None:
+    host = host_of()
+    said = "a drain enters Standby, which takes at least 300 s"
+    assert said in next(f.said for f in host.doctor().examine() if f.name == "auto scaling")
+    host.do(Verb.DRAIN)
+    assert said in host.status().scaling
+    assert not any("replace" in warning for warning in host.status().warnings)
+
+
+@pytest.mark.parametrize("call", ["EnterStandby", "ExitStandby"])
+def test_doctor_names_the_missing_permission_and_changes_nothing(call: str) -> None:
+    host = host_of()
+    assert next(f for f in host.doctor().examine() if f.name == "standby").ok
+    host.scaling.denied[call] = AgentError(Kind.AWS_DENIED, f"cannot call {call}: denied")
+    finding = next(f for f in host.doctor().examine() if f.name == "standby")
+    assert not finding.ok
+    assert call in finding.said
+    assert host.scaling.state == "InService"
+    assert host.scaling.of.desired == 2
