@@ -36,17 +36,17 @@ locals {
     },
   ]
 
-  # Not used by this version of the agent.
+  auto_scaling = length(var.auto_scaling_group_names) > 0 && var.auto_scaling_mode != "off"
+
   auto_scaling_statements = [
     {
-      Sid    = "StandbyInTheseAutoScalingGroups"
+      Sid    = "AnswerTheHooksOfTheseAutoScalingGroups"
       Effect = "Allow"
-      Action = [
-        "autoscaling:CompleteLifecycleAction",
-        "autoscaling:EnterStandby",
-        "autoscaling:ExitStandby",
-        "autoscaling:RecordLifecycleActionHeartbeat",
-      ]
+      Action = concat(
+        ["autoscaling:CompleteLifecycleAction"],
+        [for action in ["autoscaling:EnterStandby", "autoscaling:ExitStandby"] : action if var.auto_scaling_mode == "standby"],
+        ["autoscaling:RecordLifecycleActionHeartbeat"],
+      )
       # By name: the ARN of a group holds an id that exists only once the group does, and the group needs the instance
       # profile first.
       Resource = [
@@ -55,9 +55,15 @@ locals {
       ]
     },
     {
-      Sid       = "SeeAutoScaling"
-      Effect    = "Allow"
-      Action    = ["autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances"]
+      # None of these can be limited to a resource:
+      # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2autoscaling.html
+      Sid    = "SeeAutoScaling"
+      Effect = "Allow"
+      Action = [
+        "autoscaling:DescribeAutoScalingGroups",
+        "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeLifecycleHooks",
+      ]
       Resource  = "*"
       Condition = local.in_the_region
     },
@@ -103,7 +109,7 @@ locals {
     Statement = concat(
       local.membership_statements,
       local.read_statements,
-      [for statement in local.auto_scaling_statements : statement if length(var.auto_scaling_group_names) > 0],
+      [for statement in local.auto_scaling_statements : statement if local.auto_scaling],
       [for statement in local.slots_statements : statement if var.slots != null],
       [for statement in local.deny_statements : statement if var.deny_outside_instance],
     )

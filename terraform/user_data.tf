@@ -3,6 +3,8 @@ locals {
     "target_groups = ${jsonencode(var.target_group_arns)}",
     "min_healthy = ${endswith(var.min_healthy, "%") ? jsonencode(var.min_healthy) : var.min_healthy}",
     trimspace(var.settings),
+    local.auto_scaling ? "[auto_scaling]\nmode = ${jsonencode(var.auto_scaling_mode)}" : "",
+    "[notices]\n${join("\n", [for kind in ["spot", "rebalance", "maintenance"] : "${kind} = ${jsonencode(var.notices[kind])}"])}",
     ]
   ))
 

@@ -33,13 +33,40 @@ variable "target_group_arns" {
 }
 
 variable "auto_scaling_group_names" {
-  description = "Auto Scaling groups that these hosts are in. Allows Standby and lifecycle actions on them; this version of the agent does not use that. Empty: allows nothing."
+  description = "Auto Scaling groups that these hosts are in. Allows what auto_scaling_mode needs, on these groups only. Empty: allows nothing, and the agent makes no call to Auto Scaling."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for name in var.auto_scaling_group_names : can(regex("^[^:*?]{1,255}$", name))])
     error_message = "auto_scaling_group_names must be names, neither ARNs nor patterns."
+  }
+}
+
+variable "auto_scaling_mode" {
+  description = "What the agent does about the Auto Scaling group of its host, where auto_scaling_group_names names one: off, watch, strict or standby. See docs/operations.md."
+  type        = string
+  default     = "watch"
+
+  validation {
+    condition     = contains(["off", "watch", "strict", "standby"], var.auto_scaling_mode)
+    error_message = "auto_scaling_mode must be off, watch, strict or standby."
+  }
+}
+
+variable "notices" {
+  description = "What the agent does about each kind of notice that EC2 gives its host: drain, warn or ignore."
+  type = object({
+    spot        = optional(string, "drain")
+    rebalance   = optional(string, "warn")
+    maintenance = optional(string, "warn")
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for heed in values(var.notices) : contains(["drain", "warn", "ignore"], heed)])
+    error_message = "each of notices must be drain, warn or ignore."
   }
 }
 
@@ -113,13 +140,13 @@ variable "min_healthy" {
 }
 
 variable "settings" {
-  description = "More settings of the agent, as TOML. They follow `target_groups` and `min_healthy` in /etc/zdd-agent/config.toml."
+  description = "More settings of the agent, as TOML. They stand between `min_healthy` and the tables of Auto Scaling and notices in /etc/zdd-agent/config.toml."
   type        = string
   default     = ""
 
   validation {
-    condition     = !can(regex("(?m)^\\s*(target_groups|min_healthy)\\s*=", var.settings))
-    error_message = "settings must not contain target_groups or min_healthy: they have their own variables."
+    condition     = !can(regex("(?m)^\\s*((target_groups|min_healthy)\\s*=|\\[\\s*(auto_scaling|notices)\\s*\\]|(auto_scaling|notices)\\s*[.=])", var.settings))
+    error_message = "settings must not contain target_groups, min_healthy, auto_scaling or notices: they have their own variables."
   }
 }
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, ScalingGroup, Transition
 from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Connection, EndedConnections, Sample
-from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.operation import Posture, ProbeResult
 from zdd_agent.model.record import Record
 
 VPC = "vpc-1"
@@ -67,10 +68,22 @@ class FakeMetadata:
     who: Identity = ME
     errors: list[AgentError] = field(default_factory=list)
     no_role: AgentError | None = None
-    terminating: bool = False
+    state: str | None = None
+    standing: list[Notice] = field(default_factory=list)
+    silent: AgentError | None = None
+    looks: int = 0
 
-    def being_terminated(self) -> bool:
-        return self.terminating
+    def lifecycle_state(self) -> str | None:
+        self.looks += 1
+        if self.silent is not None:
+            raise self.silent
+        return self.state
+
+    def notices(self, kinds: Collection[NoticeKind]) -> tuple[Notice, ...]:
+        self.looks += 1
+        if self.silent is not None:
+            raise self.silent
+        return tuple(one for one in self.standing if one.kind in kinds)
 
     def role(self) -> str:
         if self.no_role is not None:
@@ -118,6 +131,92 @@ class FakeInstances:
     def zones(self, instance_ids: Sequence[str]) -> dict[str, str]:
         self.asked += instance_ids
         return {name: self.elsewhere.get(name, ME.zone) for name in instance_ids}
+
+
+@dataclass
+class FakeAutoScaling:
+    """A group with this host in it. A hook is answered only while the host waits for it; moments are the fake clock's.
+
+    `waits_from`: when the hook's state begins; None where it never does. `calls` names each call with its moment.
+    """
+
+    clock: FakeClock
+    of: ScalingGroup = field(default_factory=lambda: ScalingGroup("web-asg"))
+    state: str | None = "InService"
+    hook_names: dict[Transition, list[LifecycleHook]] = field(default_factory=dict)
+    waits_from: float | None = None
+    completed_at: float | None = None
+    denied: dict[str, AgentError] = field(default_factory=dict)
+    calls: list[tuple[str, float]] = field(default_factory=list)
+    completes: Callable[[], None] = lambda: None
+    standby_seconds: float = 300.0
+
+    def instance(self, instance_id: str) -> tuple[str, str] | None:
+        self._called("DescribeAutoScalingInstances")
+        return None if self.state is None else (self.of.name, self.state)
+
+    def group(self, name: str) -> ScalingGroup:
+        self._called("DescribeAutoScalingGroups")
+        assert name == self.of.name
+        return self.of
+
+    def hooks(self, group: str, transition: Transition) -> tuple[LifecycleHook, ...]:
+        self._called("DescribeLifecycleHooks")
+        return tuple(self.hook_names.get(transition, ()))
+
+    def heartbeat(self, hook: str, group: str, instance_id: str) -> None:
+        self._called("RecordLifecycleActionHeartbeat")
+        self._must_wait(hook, instance_id)
+
+    def complete(self, hook: str, group: str, instance_id: str) -> None:
+        self._called("CompleteLifecycleAction")
+        self._must_wait(hook, instance_id)
+        self.completed_at = self.clock.now()
+        self.completes()
+
+    def enter_standby(self, group: str, instance_id: str) -> None:
+        self._called("EnterStandby")
+        self._must_be_mine("EnterStandby", instance_id)
+        if self.state in ("Standby", "EnteringStandby"):
+            return
+        if self.of.desired - 1 < self.of.minimum:
+            raise AgentError(Kind.REFUSED, f"cannot call EnterStandby: min-size={self.of.minimum}", transient=True)
+        self.state = "EnteringStandby"
+        self.of = replace(self.of, desired=self.of.desired - 1)
+        self.clock.at(self.clock.now() + self.standby_seconds, self._has_entered)
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        self._called("ExitStandby")
+        self._must_be_mine("ExitStandby", instance_id)
+        if self.state == "InService":
+            return
+        if self.state != "Standby":
+            raise AgentError(Kind.REFUSED, f"cannot call ExitStandby: it is {self.state}", transient=True)
+        self.state = "InService"
+        self.of = replace(self.of, desired=self.of.desired + 1)
+
+    def _must_be_mine(self, call: str, instance_id: str) -> None:
+        if instance_id != ME.instance_id:
+            raise AgentError(Kind.REFUSED, f"cannot call {call}: no such instance in the group", transient=True)
+
+    def _has_entered(self) -> None:
+        self.state = "Standby"
+
+    def made(self, call: str) -> list[float]:
+        """When this call was made."""
+        return [at for name, at in self.calls if name == call]
+
+    def _called(self, call: str) -> None:
+        self.calls.append((call, self.clock.now()))
+        if call in self.denied:
+            raise self.denied[call]
+
+    def _must_wait(self, hook: str, instance_id: str) -> None:
+        assert instance_id == ME.instance_id
+        known = hook in {one.name for hooks in self.hook_names.values() for one in hooks}
+        if not known or self.waits_from is None or self.clock.now() < self.waits_from or self.completed_at is not None:
+            message = "cannot call: ValidationError: No active Lifecycle Action found"
+            raise AgentError(Kind.REFUSED, message, transient=True)
 
 
 @dataclass
@@ -196,6 +295,17 @@ class FakeSensor:
             for port in self.checked
             if times and port in ports
         )
+
+
+@dataclass
+class FakePostures:
+    """Every posture that was shown, each once in a row."""
+
+    shown: list[Posture] = field(default_factory=list)
+
+    def show(self, service: str, posture: Posture) -> None:
+        if self.shown[-1:] != [posture]:
+            self.shown.append(posture)
 
 
 @dataclass

@@ -5,7 +5,19 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from fakes import ME, FakeAws, FakeClock, FakeInstances, FakeMetadata, FakeProber, FakeSensor, FakeStore, FakeSupervisor
+from fakes import (
+    ME,
+    FakeAutoScaling,
+    FakeAws,
+    FakeClock,
+    FakeInstances,
+    FakeMetadata,
+    FakePostures,
+    FakeProber,
+    FakeSensor,
+    FakeStore,
+    FakeSupervisor,
+)
 from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.status import Reporter, Snapshot
@@ -40,6 +52,8 @@ class Host:
         self.sensor = FakeSensor(self.clock, in_service=self.is_registered)
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
+        self.scaling = FakeAutoScaling(self.clock)
+        self.postures = FakePostures()
         self.boot = "boot-1"
         minimum = minimum or MinHealthy()
         healthy = minimum.number if minimum.percent is None else f"{minimum.percent:g}%"
@@ -58,6 +72,8 @@ class Host:
             prober=self.prober,
             sensor=self.sensor,
             store=self.store,
+            postures=self.postures,
+            auto_scaling=None if self.settings.auto_scaling.mode == "off" else self.scaling,
         )
         self.engine = build_engine(self.outside, self.supervisor, self.settings, self.boot, random.Random(1))
         self.ledger, self.observer, self.runner = self.engine.ledger, self.engine.observer, self.engine.runner

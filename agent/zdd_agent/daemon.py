@@ -35,6 +35,7 @@ from zdd_agent.api.transport import Transport, turn_away
 from zdd_agent.config import load
 from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
+from zdd_agent.ports import AutoScaling, Postures
 from zdd_agent.settings import AccessSettings, Settings
 
 log = logging.getLogger("zdd_agent")
@@ -78,6 +79,8 @@ def _serve(passed: socket.socket | None) -> int:
         prober=LocalProbe(metadata),
         sensor=KernelSensor(clock.now),
         store=watched("store", files, os.environ),
+        auto_scaling=_auto_scaling(clients, settings),
+        postures=_postures(),
     )
     supervisor = Systemd()
     engine = build_engine(outside, supervisor, settings, boot_id(os.environ))
@@ -88,7 +91,8 @@ def _serve(passed: socket.socket | None) -> int:
     if settings.outdated:
         local.append(("settings", partial(str, settings.outdated)))
     reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
-    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access))
+    counts = engine.lifecycle.counts if engine.lifecycle is not None else dict
+    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access), counts)
     transport = Transport(listener, api.handle, error_response)
 
     def stop() -> None:
@@ -107,6 +111,22 @@ def _serve(passed: socket.socket | None) -> int:
     transport.close(GOODBYE_SECONDS)
     log.info("stopped")
     return EXIT_OK
+
+
+def _auto_scaling(clients: Aws, settings: Settings) -> AutoScaling | None:
+    if settings.auto_scaling.mode == "off":
+        return None
+    from zdd_agent.adapters.auto_scaling import Ec2AutoScaling  # noqa: PLC0415  only where a setting asks for it
+
+    return watched("auto_scaling", Ec2AutoScaling(clients.autoscaling), os.environ)
+
+
+def _postures() -> Postures | None:
+    if "RUNTIME_DIRECTORY" not in os.environ:
+        return None
+    from zdd_agent.adapters.posture_files import PostureFiles, given_folder  # noqa: PLC0415  only where systemd gives it
+
+    return PostureFiles(folder) if (folder := given_folder(os.environ)) is not None else None
 
 
 def check_config() -> Settings:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import Event
 from typing import Protocol
 
+from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, ScalingGroup, Transition
 from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import EndedConnections, Sample
-from zdd_agent.model.operation import ProbeResult
+from zdd_agent.model.operation import Posture, ProbeResult
 from zdd_agent.model.record import Record
 
 
@@ -18,8 +19,11 @@ class Metadata(Protocol):
     def identity(self, max_age: float = 5.0) -> Identity:
         """Who this host is, with addresses that were asked at most `max_age` seconds ago."""
 
-    def being_terminated(self) -> bool:
-        """Whether this instance's Auto Scaling group wants it gone; False for one that is in no group."""
+    def lifecycle_state(self) -> str | None:
+        """Where this instance's Auto Scaling group wants it to be; None for one that is in no group."""
+
+    def notices(self, kinds: Collection[NoticeKind]) -> tuple[Notice, ...]:
+        """What EC2 announces to this instance, of these kinds."""
 
     def role(self) -> str:
         """The ARN of this host's instance profile. Raises AgentError AWS_DENIED when it has none."""
@@ -63,6 +67,31 @@ class Instances(Protocol):
         """Those of these instances that run. Raises AgentError; AWS_DENIED where the role may not ask."""
 
 
+class AutoScaling(Protocol):
+    """Amazon EC2 Auto Scaling. Every call raises AgentError."""
+
+    def instance(self, instance_id: str) -> tuple[str, str] | None:
+        """The instance's group and its current lifecycle state; None for an instance that is in no group."""
+
+    def group(self, name: str) -> ScalingGroup:
+        """The group of this name."""
+
+    def hooks(self, group: str, transition: Transition) -> tuple[LifecycleHook, ...]:
+        """The lifecycle hooks of the group for this transition."""
+
+    def heartbeat(self, hook: str, group: str, instance_id: str) -> None:
+        """Start the hook's time-out anew. Raises REFUSED, transient, unless the instance waits for it."""
+
+    def complete(self, hook: str, group: str, instance_id: str) -> None:
+        """Let the group go on. Raises REFUSED, transient, unless the instance waits for the hook."""
+
+    def enter_standby(self, group: str, instance_id: str) -> None:
+        """Put it into Standby with one desired instance less. Safe to repeat. Raises REFUSED where AWS refuses it."""
+
+    def exit_standby(self, group: str, instance_id: str) -> None:
+        """Take it out of Standby. Safe to repeat. Raises REFUSED, transient, as long as it is not in Standby yet."""
+
+
 class Sensor(Protocol):
     """The kernel's view of the app's connections."""
 
@@ -94,6 +123,13 @@ class Store(Protocol):
 
     def set_aside(self, cause: str) -> None:
         """Keep what was written under another name, and say so loudly. Raises AgentError STORE, transient."""
+
+
+class Postures(Protocol):
+    """Whoever acts on the posture of a service."""
+
+    def show(self, service: str, posture: Posture) -> None:
+        """From now on the service has this posture. Never raises, and takes no time."""
 
 
 class Clock(Protocol):

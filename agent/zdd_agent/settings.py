@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from zdd_agent.limits import LONGEST_SECONDS
+from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.model.kernel import Until
 
@@ -104,6 +105,36 @@ class AccessSettings(_Table):
     reader_groups: tuple[str, ...] = Field((), description="a list of group names or numbers")
 
 
+class AutoScalingSettings(_Table):
+    """What the agent does about the Auto Scaling group of this instance."""
+
+    mode: Literal["off", "watch", "strict", "standby"] = Field(
+        "off", description="`off`, `watch`, `strict` or `standby`"
+    )
+    launch_hook: str | None = Field(
+        None, description="the lifecycle hook that a launch waits for; needed where the group has several"
+    )
+    termination_hook: str | None = Field(
+        None, description="the lifecycle hook that a termination waits for; needed where the group has several"
+    )
+
+
+Heed = Literal["drain", "warn", "ignore"]
+
+
+class NoticeSettings(_Table):
+    """What the agent does about each kind of notice that EC2 gives this instance."""
+
+    spot: Heed = Field("ignore", description="`drain`, `warn` or `ignore`")
+    rebalance: Heed = Field("ignore", description="`drain`, `warn` or `ignore`")
+    maintenance: Heed = Field("ignore", description="`drain`, `warn` or `ignore`")
+
+    @property
+    def heeded(self) -> Mapping[NoticeKind, Heed]:
+        """The kinds that are not ignored."""
+        return {kind: heed for kind in NoticeKind if (heed := getattr(self, kind.value)) != "ignore"}
+
+
 class Settings(_Table):
     """All settings. None is needed: without them the agent finds its own target groups."""
 
@@ -121,6 +152,8 @@ class Settings(_Table):
     drain: DrainSettings = DrainSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     access: AccessSettings = AccessSettings()
+    auto_scaling: AutoScalingSettings = AutoScalingSettings()
+    notices: NoticeSettings = NoticeSettings()
 
     @property
     def healthy(self) -> MinHealthy:

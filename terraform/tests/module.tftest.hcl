@@ -81,6 +81,10 @@ run "the_settings" {
       min_healthy = "50%"
       [drain]
       until = "idle"
+      [notices]
+      spot = "drain"
+      rebalance = "warn"
+      maintenance = "warn"
     EOT
     error_message = "not the given settings: ${output.config_toml}"
   }

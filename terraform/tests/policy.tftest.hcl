@@ -57,7 +57,7 @@ run "everything_is_asked_for" {
 
   assert {
     condition = [for one in jsondecode(output.policy_json).Statement : one.Sid] == [
-      "LeaveAndJoinTheseTargetGroups", "SeeWhoIsHealthy", "StandbyInTheseAutoScalingGroups", "SeeAutoScaling", "TakeTurns",
+      "LeaveAndJoinTheseTargetGroups", "SeeWhoIsHealthy", "AnswerTheHooksOfTheseAutoScalingGroups", "SeeAutoScaling", "TakeTurns",
       "DenyFromAnotherVpc", "DenyFromAnotherAddress",
     ]
     error_message = "a statement is missing, or there is one too many: ${output.policy_json}"
@@ -68,7 +68,12 @@ run "everything_is_asked_for" {
       "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:*:autoScalingGroupName/web",
       "arn:aws:autoscaling:eu-central-1:111122223333:autoScalingGroup:*:autoScalingGroupName/web-blue",
     ]
-    error_message = "Standby is not limited to these groups"
+    error_message = "lifecycle actions are not limited to these groups"
+  }
+
+  assert {
+    condition     = jsondecode(output.policy_json).Statement[2].Action == ["autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat"]
+    error_message = "a host that only watches its group may do more"
   }
 
   assert {
@@ -109,6 +114,42 @@ run "everything_is_asked_for" {
       )
     ])
     error_message = "a statement allows everything, or something in every Region"
+  }
+}
+
+run "standby" {
+  command = plan
+
+  variables {
+    auto_scaling_group_names = ["web"]
+    auto_scaling_mode        = "standby"
+  }
+
+  assert {
+    condition = jsondecode(output.policy_json).Statement[2].Action == [
+      "autoscaling:CompleteLifecycleAction", "autoscaling:EnterStandby", "autoscaling:ExitStandby",
+      "autoscaling:RecordLifecycleActionHeartbeat",
+    ]
+    error_message = "Standby is not allowed, or more than that"
+  }
+
+  assert {
+    condition     = strcontains(output.config_toml, "[auto_scaling]\nmode = \"standby\"")
+    error_message = "the agent is not told: ${output.config_toml}"
+  }
+}
+
+run "auto_scaling_off" {
+  command = plan
+
+  variables {
+    auto_scaling_group_names = ["web"]
+    auto_scaling_mode        = "off"
+  }
+
+  assert {
+    condition     = !strcontains(output.policy_json, "autoscaling") && !strcontains(output.config_toml, "auto_scaling")
+    error_message = "off allows or sets something"
   }
 }
 

@@ -59,6 +59,36 @@ run "a_name_with_a_space" {
   expect_failures = [var.name]
 }
 
+run "an_unknown_auto_scaling_mode" {
+  command = plan
+
+  variables {
+    auto_scaling_mode = "park"
+  }
+
+  expect_failures = [var.auto_scaling_mode]
+}
+
+run "an_unknown_answer_to_a_notice" {
+  command = plan
+
+  variables {
+    notices = { spot = "panic" }
+  }
+
+  expect_failures = [var.notices]
+}
+
+run "a_table_that_has_a_variable" {
+  command = plan
+
+  variables {
+    settings = "[notices]\nspot = \"warn\""
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "an_auto_scaling_pattern" {
   command = plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zdd_agent.adapters.imds import InstanceMetadata
 from zdd_agent.adapters.limit import Limit, too_late
@@ -35,6 +35,7 @@ class Aws:
         self._lock = threading.Lock()
         self._elbv2: ElasticLoadBalancingv2Client | None = None
         self._ec2: EC2Client | None = None
+        self._autoscaling: Any = None
 
     def elbv2(self) -> ElasticLoadBalancingv2Client:
         """The client of Elastic Load Balancing v2.
@@ -56,6 +57,14 @@ class Aws:
                 session, region, config = self._parts()
                 self._ec2 = session.client("ec2", region_name=region, config=config)
             return self._ec2
+
+    def autoscaling(self) -> Any:
+        """The client of Amazon EC2 Auto Scaling. Raises like `elbv2`."""
+        with self._lock:
+            if self._autoscaling is None:
+                session, region, config = self._parts()
+                self._autoscaling = session.client("autoscaling", region_name=region, config=config)
+            return self._autoscaling
 
     def _parts(self) -> tuple[boto3.session.Session, str, Config]:
         # 25 MB and half a second that the daemon at rest does without.

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from zdd_agent.adapters.limit import Limit, too_late
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import Notice, NoticeKind
 from zdd_agent.model.aws import Identity
 
 if TYPE_CHECKING:
@@ -106,15 +107,28 @@ class InstanceMetadata:
             return known[0]
         return self._within_limit(lambda: self._ask_identity(max_age))
 
-    def being_terminated(self) -> bool:
-        """Whether the Auto Scaling group of this instance wants it gone; False for one that is in no group.
+    def lifecycle_state(self) -> str | None:
+        """Where the Auto Scaling group of this instance wants it to be; None for one that is in no group.
+
+        It is the target state, not the current one:
+        https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
 
         Raises:
             AgentError: METADATA_UNAVAILABLE, transient.
         """
-        # The target state, not the current one:
-        # https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
-        return (self.get("autoscaling/target-lifecycle-state") or "").strip() == "Terminated"
+        text = self.get("autoscaling/target-lifecycle-state")
+        return None if text is None else text.strip()
+
+    def notices(self, kinds: Collection[NoticeKind]) -> tuple[Notice, ...]:
+        """What EC2 announces to this instance, of these kinds; each kind takes one request.
+
+        Raises:
+            AgentError: METADATA_UNAVAILABLE, transient.
+        """
+        from zdd_agent.adapters import imds_notices  # noqa: PLC0415  most hosts have no use for it
+
+        found = ((kind, self.get(imds_notices.PATHS[kind])) for kind in kinds)
+        return tuple(one for kind, text in found if text is not None for one in imds_notices.read(kind, text))
 
     def role(self) -> str:
         """The ARN of this host's instance profile.

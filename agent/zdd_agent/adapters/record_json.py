@@ -1,7 +1,7 @@
 """The record as JSON: a part that every version reads, and the rest that only this version does.
 
-The first part holds the owner, the membership, what is wanted and since when the host is out. A newer or an older
-version of the rest never costs these.
+The first part holds the owner, the membership, what is wanted, since when the host is out and why it leaves. A newer or
+an older version of the rest never costs these.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from zdd_agent.model.record import (
     Guarding,
     InService,
     Joining,
+    Leaving,
     Out,
     Owner,
     Probing,
@@ -59,6 +60,7 @@ def encoded(record: Record) -> dict[str, Any]:
         "owner": _plain(record.owner),
         "wanted": record.wanted.value,
         "out_since": record.out_since,
+        "leaving": _plain(record.leaving),
         "membership": _plain(record.membership),
         "version": VERSION,
         "record": {
@@ -86,6 +88,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
         membership = TypeAdapter(Membership).validate_python(document["membership"])
         wanted = Wanted(document.get("wanted", "in"))
         out_since = TypeAdapter(float | None).validate_python(document.get("out_since"))
+        leaving = TypeAdapter(Leaving | None).validate_python(document.get("leaving"))
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
     try:
@@ -100,11 +103,12 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
             underway=TypeAdapter(Underway | None).validate_python(rest["underway"]),
             last=TypeAdapter(Operation | None).validate_python(rest["last"]),
             listed=TypeAdapter(tuple[Target, ...]).validate_python(rest["listed"]),
+            leaving=leaving,
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())
         state = InService() if out_since is None else Out(Departure(out_since, now), "as another version left it")
-        return Record(owner=owner, membership=membership, wanted=wanted, state=state), why
+        return Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving), why
 
 
 def kept(new: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

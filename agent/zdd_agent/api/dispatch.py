@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from zdd_agent.api.access import Level, Policy
 from zdd_agent.api.decode import decode_query
 from zdd_agent.api.http1 import HttpRequest, HttpResponse
@@ -11,14 +13,23 @@ from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.status import Reporter
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.ports import Clock
 
 
 class Api:
     """Answers the requests of those who may ask."""
 
-    def __init__(self, ledger: Ledger, reporter: Reporter, doctor: Doctor, clock: Clock, policy: Policy) -> None:
-        self._backend = Backend(ledger, reporter, doctor, clock)
+    def __init__(
+        self,
+        ledger: Ledger,
+        reporter: Reporter,
+        doctor: Doctor,
+        clock: Clock,
+        policy: Policy,
+        notices: Callable[[], Mapping[NoticeKind, int]] = dict,
+    ) -> None:
+        self._backend = Backend(ledger, reporter, doctor, clock, notices)
         self._policy = policy
 
     def handle(self, request: HttpRequest) -> HttpResponse:

@@ -33,6 +33,7 @@ def status(backend: Backend, _: Call) -> HttpResponse:
         seen_seconds_ago=round(max(shot.now - seen.seen_at, 0.0), 3) if seen else None,
         drained_since=shot.out_since,
         operation=schema.OperationView.of(operation, shot.now) if operation else None,
+        auto_scaling=shot.scaling or None,
         warnings=shot.warnings,
         version=__version__,
     )
@@ -83,7 +84,7 @@ def doctor(backend: Backend, _: Call) -> HttpResponse:
 
 def metrics(backend: Backend, _: Call) -> HttpResponse:
     """Show the metrics."""
-    text = render_metrics(backend.ledger.record(), backend.ledger.counts(), backend.clock.now())
+    text = render_metrics(backend.ledger.record(), backend.ledger.counts(), backend.clock.now(), backend.notices())
     return HttpResponse(200, text.encode(), _METRICS_TYPE)
 
 

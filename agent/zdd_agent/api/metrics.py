@@ -6,12 +6,19 @@ Source: https://prometheus.io/docs/instrumenting/exposition_formats/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
+from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.model.operation import Outcome, Verb
 from zdd_agent.model.record import Record
 
 
-def render_metrics(record: Record, counts: Mapping[tuple[Verb, Outcome], int], now: float) -> str:
+def render_metrics(
+    record: Record,
+    counts: Mapping[tuple[Verb, Outcome], int],
+    now: float,
+    notices: Mapping[NoticeKind, int] = MappingProxyType({}),
+) -> str:
     """The metrics of one host. Moments and spans are in seconds; counts start at zero with the daemon."""
     operation = record.operation
     running = operation if operation is not None and operation.outcome is None else None
@@ -36,6 +43,12 @@ def render_metrics(record: Record, counts: Mapping[tuple[Verb, Outcome], int], n
         for verb in Verb
         for outcome in Outcome
     ]
+    if notices:
+        lines += [
+            "# HELP zdd_agent_notices_total Notices of EC2, by kind.",
+            "# TYPE zdd_agent_notices_total counter",
+            *(f'zdd_agent_notices_total{{kind="{kind}"}} {count}' for kind, count in notices.items()),
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.status import Reporter
 from zdd_agent.errors import AgentError, Kind, nearest
+from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.ports import Clock
 
 # Stands for a name in the path of a route.
@@ -21,12 +22,13 @@ _NAME = "ID"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the handlers call."""
+    """What the handlers call. `notices` counts those that are not ignored."""
 
     ledger: Ledger
     reporter: Reporter
     doctor: Doctor
     clock: Clock
+    notices: Callable[[], Mapping[NoticeKind, int]] = dict
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,10 @@ class DoctorView(_Body):
 
 
 class StatusView(_Body):
-    """Where the host stands. `seen_seconds_ago`: the age of the targets' states; null when AWS was not asked."""
+    """Where the host stands. `seen_seconds_ago`: the age of the targets' states; null when AWS was not asked.
+
+    `auto_scaling`: where it stands in its group, for people; null where `auto_scaling.mode` is off.
+    """
 
     posture: Posture
     instance_id: str | None = None
@@ -227,5 +230,6 @@ class StatusView(_Body):
     seen_seconds_ago: float | None = None
     drained_since: float | None = None
     operation: OperationView | None = None
+    auto_scaling: str | None = None
     warnings: tuple[str, ...] = ()
     version: str

@@ -119,6 +119,8 @@ def _status(arguments: Namespace, client: Client) -> int:
         say(f"  out for {span(time.time() - status['drained_since'])}")
     if operation := status["operation"]:
         say(plain(f"  {_operation_line(operation)}"))
+    if status.get("auto_scaling"):
+        say(plain(f"  auto scaling: {status['auto_scaling']}"))
     for warning in status["warnings"]:
         print(plain(f"warning: {warning}"), file=sys.stderr)
     return EXIT_OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zdd_agent.errors import AgentError
+from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership, Target, TargetKey
 from zdd_agent.model.operation import Failure, Observation, Outcome, ProbeResult, Request
 from zdd_agent.model.record import Claim, Ending
@@ -52,6 +53,25 @@ class Register:
     """Register these targets."""
 
     targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Complete the launch hook of the Auto Scaling group, which then registers this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnterStandby:
+    """Put this instance into Standby in this Auto Scaling group, and lower the group's desired capacity by one."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStandby:
+    """Take this instance out of Standby in this Auto Scaling group, which raises its desired capacity by one."""
+
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +149,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The app passes: register, and be healthy by this deadline (seconds since the epoch)."""
+    """The app passes: register, or let the group that launches this host do it; be healthy by then (seconds)."""
 
     deadline: float
+    launching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,25 +178,10 @@ class End:
     failure: Failure | None = None
 
 
-Action = (
-    Discover
-    | Refresh
-    | Look
-    | Sense
-    | Probe
-    | Deregister
-    | Register
-    | Wait
-    | MakeClaim
-    | Resume
-    | Confirm
-    | GoBack
-    | Retry
-    | Join
-    | Extend
-    | Drop
-    | End
-)
+_Calls = Deregister | Register | Launch | EnterStandby | ExitStandby
+_Outside = Discover | Refresh | Look | Sense | Probe | _Calls | Wait
+_Inside = MakeClaim | Resume | Confirm | GoBack | Retry | Join | Extend | Drop | End
+Action = _Outside | _Inside
 
 # Asked by callers, and by the daemon's start.
 
@@ -238,7 +244,15 @@ class Identify:
     asked_here: str = ""
 
 
-Asked = Begin | Attach | Cancel | Forget | Boot | Identify
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """This instance will be gone soon, at `deadline` (seconds since the epoch) where somebody says so."""
+
+    why: str
+    deadline: float | None = None
+
+
+Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave
 
 # What comes of an action.
 
@@ -256,11 +270,13 @@ class Found:
         membership: which targets are this host.
         seen: every target of the groups that were asked.
         terminating: Auto Scaling is about to terminate this instance.
+        place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
     """
 
     membership: Membership
     seen: Observation
     terminating: bool = False
+    place: ScalingPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +305,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """AWS refuses to register, for a reason that may pass: an address, perhaps, that still drains."""
+    """AWS refuses, for a reason that may pass: to register an address, perhaps, that still drains."""
 
     error: AgentError
 

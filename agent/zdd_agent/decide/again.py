@@ -18,6 +18,8 @@ def again_at(record: Record) -> float | None:
     last = record.last
     if record.underway is not None or last is None or last.ended_at is None or record.wanted is Wanted.OUT:
         return None
+    if record.leaving is not None:
+        return None
     failed = last.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
     if last.verb is not Verb.REJOIN or not last.request.keep_trying or not failed:
         return None

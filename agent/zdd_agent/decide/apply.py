@@ -23,12 +23,16 @@ from zdd_agent.decide.actions import (
     Done,
     Drop,
     End,
+    EnterStandby,
+    ExitStandby,
     Extend,
     Forget,
     Found,
     GoBack,
     Identify,
     Join,
+    Launch,
+    Leave,
     MakeClaim,
     NotTaken,
     Refresh,
@@ -106,7 +110,9 @@ def _claimed(record: Record, _: Guarding | Draining, action: MakeClaim, now: flo
 
 
 def _resumed(record: Record, _: Guarding, action: Resume, now: float, *__: Any) -> Record:
-    left = Departure(_since(record.resting, now), action.accepted_at, (), action.nodes)
+    before = record.left
+    standby = before.standby if before is not None else ""
+    left = Departure(_since(record.resting, now), action.accepted_at, (), action.nodes, standby)
     return _until(replace(record, state=Draining(left, action.ending)), action.deadline)
 
 
@@ -118,9 +124,22 @@ def _confirmed(record: Record, state: Confirming, *_: Any) -> Record:
     return replace(record, state=Draining(state.left, state.ending))
 
 
-def _going_back(record: Record, state: Claiming | Confirming, action: GoBack, now: float, *_: Any) -> Record:
+def _entered_standby(record: Record, state: Draining, action: EnterStandby, *_: Any) -> Record:
+    left, ending = replace(state.left, standby=action.group), replace(state.ending, standby="")
+    return replace(record, state=Draining(left, ending))
+
+
+def _left_standby(record: Record, state: Joining, *_: Any) -> Record:
+    before = state.before
+    if isinstance(before, InService):
+        return record
+    return replace(record, state=Joining(replace(before, left=replace(before.left, standby=""))))
+
+
+def _going_back(record: Record, state: Claiming | Confirming | Draining, action: GoBack, now: float, *_: Any) -> Record:
     left = departure(state, now) if isinstance(state, Claiming) else state.left
-    return _until(replace(record, state=GoingBack(state.before, left, action.failure)), action.deadline)
+    before = record.resting if isinstance(state, Draining) else state.before
+    return _until(replace(record, state=GoingBack(before, left, action.failure)), action.deadline)
 
 
 def _retried(record: Record, state: GoingBack, action: Retry, *_: Any) -> Record:
@@ -128,11 +147,15 @@ def _retried(record: Record, state: GoingBack, action: Retry, *_: Any) -> Record
 
 
 def _joined(record: Record, state: Probing | Warming, action: Join, *_: Any) -> Record:
-    return _until(replace(record, state=Joining(state.before)), action.deadline)
+    return _until(replace(record, state=Joining(state.before, action.launching)), action.deadline)
 
 
 def _registered(record: Record, state: Joining, action: Register, now: float, *_: Any) -> Record:
     return replace(record, state=Warming(state.before, now, bool(action.targets)))
+
+
+def _launched(record: Record, state: Joining, _: Launch, now: float, *__: Any) -> Record:
+    return replace(record, state=Warming(state.before, now, called=True))
 
 
 def _same(record: Record, *_: Any) -> Record:
@@ -172,10 +195,15 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((Guarding,), Resume, Done, _resumed),
     **_in((Claiming,), Deregister, Done, _deregistered),
     **_in((Confirming,), Confirm, Done, _confirmed),
-    **_in((Claiming, Confirming), GoBack, Done, _going_back),
+    **_in((Claiming, Confirming, Draining), GoBack, Done, _going_back),
+    **_in((Draining,), EnterStandby, Done, _entered_standby),
+    **_in((Joining,), ExitStandby, Done, _left_standby),
+    **_in((Draining,), EnterStandby, NotTaken, _same),
+    **_in((Joining,), ExitStandby, NotTaken, _same),
     **_in((GoingBack,), Retry, Done, _retried),
     **_in((Probing, Warming), Join, Done, _joined),
     **_in((Joining,), Register, Done, _registered),
+    **_in((Joining,), Launch, Done, _launched),
     **_in((Joining, GoingBack), Register, NotTaken, _same),
     **_in((GoingBack,), Register, Done, _same),
     **_in(_BUSY, Drop, Done, _dropped),
@@ -187,4 +215,5 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((*_RESTING, Probing), Forget, Done, asked.forgotten),
     **_in((*_RESTING, *_BUSY), Boot, Done, asked.booted),
     **_in((*_RESTING, *_BUSY), Identify, Done, asked.identified),
+    **_in((*_RESTING, *_BUSY), Leave, Done, asked.leaves),
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, Identify
+from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, Identify, Leave
 from zdd_agent.decide.endings import IllegalStepError, ended
+from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Outcome, Request, Verb
-from zdd_agent.model.record import Guarding, InService, Owner, Probing, Record, State, Underway, Wanted
+from zdd_agent.model.record import Guarding, InService, Leaving, Owner, Probing, Record, State, Underway, Wanted
 
 # The fields of states that hold a moment, seconds since the epoch.
 _MOMENTS = frozenset({"since", "accepted_at", "at", "started_at", "deadline"})
@@ -105,6 +106,8 @@ def booted(record: Record, _: State, action: Boot, now: float, *__: Any) -> Reco
     known, boot_id = record.owner.boot_id, action.boot_id
     rebooted = bool(known and boot_id and known != boot_id)
     record = replace(record, owner=replace(record.owner, boot_id=boot_id or known))
+    if rebooted:
+        record = replace(record, leaving=None)
     one = record.underway
     if one is None or not rebooted:
         return record
@@ -128,6 +131,23 @@ def identified(record: Record, _: State, action: Identify, *__: Any) -> Record:
         return fresh
     state = Guarding(InService()) if one.request.verb is Verb.DRAIN else Probing(InService())
     return replace(fresh, wanted=record.wanted, state=state, underway=one)
+
+
+def leaves(record: Record, _: State, action: Leave, *__: Any) -> Record:
+    """The record of a host that will be gone soon. What was said first stays; only an earlier end counts more."""
+    known = record.leaving
+    if known is None:
+        earlier = record.last.id if record.last is not None else ""
+        return replace(record, leaving=Leaving(action.why, earlier, action.deadline))
+    if action.deadline is None or (known.deadline is not None and known.deadline <= action.deadline):
+        return record
+    return replace(record, leaving=replace(known, why=action.why, deadline=action.deadline))
+
+
+def no_rejoin(leaving: Leaving) -> AgentError:
+    """Why a host that will be gone soon is not put back."""
+    hint = "deploy to the instance that replaces it; a host that stays can be put back after a reboot"
+    return AgentError(Kind.REFUSED, f"cannot rejoin: {leaving.why}", hint=hint)
 
 
 def is_ours(record: Record, action: Identify) -> bool:
@@ -181,4 +201,4 @@ def _shifted(value: Any, seconds: float) -> Any:
 
 
 # Where moments stand that decisions compare with now; the last operation is history.
-_MOVES = frozenset({"state", "underway", "left", "before", "claim"})
+_MOVES = frozenset({"state", "underway", "left", "before", "claim", "leaving"})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
-from zdd_agent.decide import drain_end, earlier_drain, guard
+from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, standby
 from zdd_agent.decide.actions import (
     Action,
     Confirm,
@@ -69,9 +70,9 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         case Confirming():
             return _confirming(record, state, one, evidence, now, rules)
         case Draining():
-            return _draining(record, state, one, evidence, now, rules)
+            return _standby(record, state, one, evidence, now) or _draining(record, state, one, evidence, now, rules)
         case GoingBack():
-            return _going_back(state, one, evidence, now, rules)
+            return _going_back(record, state, one, evidence, now, rules)
         case _:
             raise TypeError(f"no drain is under way in {type(state).__name__}")
 
@@ -93,22 +94,53 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
         return _nothing(evidence, seen, now)
     if not registered(membership, seen):
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
-    failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
+    if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
+        return End(Outcome.REFUSED, "", failure)
+    short = standby.refusal(one.request, evidence.place, rules)
+    failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = one.started_at + one.request.wait
-    if failure is not None and now < give_up:
+    if failure is not None and now < give_up and record.leaving is None:
         due = min(seen.look_again_at, give_up)
-        return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
+        if now < due:
+            return Wait(due, f"refused for now, retrying: {failure.message}")
+        return Discover() if short else Look()
     if failure is not None and not one.request.stopping:
         return End(Outcome.REFUSED, "", failure)
-    # A time-out that somebody gave is for the whole drain: leave it the time in which new work may come.
-    given = one.request.timeout is not None
-    by = one.deadline - longest_floor(membership, rules.floor_seconds) if given else inf
+    return _allowed(record, one, seen, evidence, now, rules, failure)
+
+
+def _allowed(
+    record: Record,
+    one: Underway,
+    seen: Observation,
+    evidence: Evidence,
+    now: float,
+    rules: Rules,
+    passed_over: Failure | None,
+) -> Action:
+    membership = record.membership
+    by = _trusted_by(record, one, now, rules)
     ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, by=by)
     if not isinstance(ending, Ending):
         return _own_time(one, evidence, ending)
+    ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
+    long = ""
+    if evidence.place is not None and not ending.standby:  # in Standby the group looks at no health check
+        long = scaling.outlasts(evidence.place, membership, ending.until, rules)
+    if long and rules.strict and not one.request.stopping:
+        return End(Outcome.REFUSED, "", scaling.refused(long))
     if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # the sensor took its time: the guard must not go by what was true before
-    return _claim(membership, seen, evidence, ending, now, rules, failure)
+    return _claim(membership, seen, evidence, ending, now, rules, passed_over, long)
+
+
+def _trusted_by(record: Record, one: Underway, now: float, rules: Rules) -> float:
+    """Until when this drain may wait to see the load balancer's health checks."""
+    if record.leaving is not None and record.leaving.deadline is not None:
+        return now  # who is gone in two minutes has no time for that
+    # A time-out that somebody gave is for the whole drain: leave it the time in which new work may come.
+    given = one.request.timeout is not None
+    return one.deadline - longest_floor(record.membership, rules.floor_seconds) if given else inf
 
 
 def _own_time(one: Underway, evidence: Evidence, waiting: Sense | Wait) -> Action:
@@ -129,8 +161,9 @@ def _claim(
     now: float,
     rules: Rules,
     passed_over: Failure | None = None,
+    warning: str = "",
 ) -> MakeClaim:
-    note = drain_end.announced(ending)
+    note = "; ".join(filter(None, (drain_end.announced(ending), warning)))
     if passed_over is not None:
         note = f"drains although the guard refuses, since this stop cannot be prevented: {passed_over.message}; {note}"
     return MakeClaim(
@@ -187,6 +220,11 @@ def _confirming(
     return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Look()
 
 
+def _standby(record: Record, state: Draining, one: Underway, evidence: Evidence, now: float) -> Action | None:
+    due = standby.due(state, one, evidence)
+    return GoBack(due, _back_by(record.membership, now)) if isinstance(due, Failure) else due
+
+
 def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
     seen, membership = evidence.seen, record.membership
     if seen is None:
@@ -224,7 +262,13 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     return Look()
 
 
-def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+def _going_back(
+    record: Record, state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules
+) -> Action:
+    if record.leaving is not None and not evidence.returned:
+        # A host that will be gone must not come back. The agent begins another drain, which goes on from here.
+        message = f"cannot go back: {record.leaving.why}"
+        return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
     give_up = one.started_at + one.request.wait
     if evidence.returned:
         if now < give_up and one.cancelled_by is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from zdd_agent.decide import drain_end
+from dataclasses import replace
+
+from zdd_agent.decide import drain_end, standby
 from zdd_agent.decide.actions import Action, End, Resume
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence, Senses
 from zdd_agent.decide.population import draining, pending
 from zdd_agent.decide.timing import drain_timeout, first_change
+from zdd_agent.model.auto_scaling import IN_SERVICE
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.operation import Observation, Outcome
 from zdd_agent.model.record import Departure, Drained, Ending, Guarding, InService, Record, Underway
@@ -34,6 +37,8 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
     ending = drain_end.rely(wanted, membership, evidence.senses, now, left_at=left.accepted_at)
     if not isinstance(ending, Ending):
         return ending
+    if not standby.group_of(before) and evidence.place is not None and evidence.place.state == IN_SERVICE:
+        ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
     return Resume(
         accepted_at=_accepted_at(left, membership, seen, proved=isinstance(before, Drained)),
         nodes=left.nodes or drain_end.nodes(evidence.senses),

@@ -9,7 +9,10 @@ from zdd_agent.decide.actions import (
     Action,
     Deregister,
     Done,
+    ExitStandby,
     Found,
+    GoBack,
+    Launch,
     NotTaken,
     Probed,
     Refreshed,
@@ -22,6 +25,7 @@ from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.errors import AgentError
+from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Sample
 from zdd_agent.model.operation import Observation, ProbeResult, Tally
@@ -79,6 +83,7 @@ class Evidence:
         nothing_since: when a discovery first found that no target group holds this host, seconds; None while one does.
         refreshed: the groups' settings have been read in this operation.
         terminating: Auto Scaling is about to terminate this instance.
+        place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
         returned: what a drain that goes back deregistered is registered again.
@@ -91,6 +96,7 @@ class Evidence:
     nothing_since: float | None = None
     refreshed: bool = False
     terminating: bool = False
+    place: ScalingPlace | None = None
     tallies: tuple[Tally, ...] = ()
     probe_again_at: float = 0.0
     returned: bool = False
@@ -123,9 +129,9 @@ class Evidence:
             now: seconds since the epoch.
         """
         match result:
-            case Found(membership, seen, terminating):
+            case Found(membership, seen, terminating, place):
                 since = None if membership.targets else self.nothing_since or now
-                told = replace(self._looked(seen, now), refreshed=True, terminating=terminating)
+                told = replace(self._looked(seen, now), refreshed=True, terminating=terminating, place=place)
                 return replace(told, nothing_since=since)
             case Refreshed(_, _, terminating):
                 return replace(self, refreshed=True, terminating=terminating)
@@ -142,9 +148,9 @@ class Evidence:
 
     def _done(self, action: Action) -> Evidence:
         match action:
-            case Deregister():
+            case Deregister() | GoBack() | ExitStandby():
                 return self._outdated()
-            case Register():
+            case Register() | Launch():
                 return replace(self._outdated(), returned=True)
             case Retry():
                 return Evidence(senses=self.senses)
@@ -153,7 +159,7 @@ class Evidence:
 
     def _outdated(self) -> Evidence:
         """After a change of ours: what AWS said before counts no more."""
-        return Evidence(senses=self.senses, refreshed=self.refreshed, terminating=self.terminating)
+        return Evidence(senses=self.senses, refreshed=self.refreshed, terminating=self.terminating, place=self.place)
 
     def _looked(self, seen: Observation, now: float) -> Evidence:
         return replace(self, looks=(seen, *self.looks)[:_KEPT_LOOKS], looked_at=now)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from zdd_agent.decide import standby
 from zdd_agent.decide.actions import (
     Action,
     Discover,
     Drop,
     End,
+    ExitStandby,
     Extend,
     Join,
+    Launch,
     Look,
     Probe,
     Refresh,
@@ -19,9 +22,11 @@ from zdd_agent.decide.actions import (
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
 from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Senses
+from zdd_agent.decide.leaving import TERMINATING
 from zdd_agent.decide.population import absent, draining, not_ready
-from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout, until_checked
+from zdd_agent.decide.timing import first_change, longest_delay, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
+from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome
 from zdd_agent.model.record import InService, Joining, Probing, Record, Underway, Warming
@@ -41,15 +46,17 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     assert one is not None  # noqa: S101  the runner's promise, and what mypy needs
     if one.cancelled_by is not None:
         return cancelled(record)
+    if record.leaving is not None:
+        return _refused(record.leaving.why)
     if evidence.terminating:
-        return _refused()
+        return _refused(TERMINATING)
     if seen is not None and (gone := seen.missing_groups & {g.arn for g in record.membership.groups}):
         return Drop(gone)
     match state:
         case Probing():
             return _probing(record, state, one, evidence, now)
         case Joining():
-            return _joining(record, state, one, evidence, now)
+            return _joining(record, state, one, evidence, now, rules)
         case Warming():
             return _warming(record, state, one, evidence, now, rules)
         case _:
@@ -61,20 +68,25 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if not evidence.refreshed:
         # What a drain took out is what comes back; without one, what AWS and the settings say.
         return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
+    if evidence.place is not None and evidence.place.is_warmed:
+        return _warmed(evidence.place)
     if not membership.targets:
         return _failed(
             Kind.NO_MEMBERSHIP,
             "no target group is known for this host: it was in none, or its groups do not exist any more",
             "set `target_groups` in the settings",
         )
-    if evidence.seen is not None and not not_ready(membership, evidence.seen):
+    parked = standby.group_of(state.before)
+    if evidence.seen is not None and not not_ready(membership, evidence.seen) and not parked:
         return End(Outcome.SUCCEEDED, "already in service")
     passes = {tally.target: tally.passes for tally in evidence.tallies}
     failing = tuple(
         t for t in membership.targets if passes.get(t, 0) < membership.group(t.group).health_check.healthy_threshold
     )
     if not failing or Check.PROBE in one.request.force:
-        return Join(now + rejoin_timeout(membership))
+        launching = evidence.place is not None and evidence.place.is_launching
+        first = longest_delay(membership) if parked else 0.0
+        return Join(now + first + rejoin_timeout(membership), launching)
     if one.request.timeout is None and one.deadline < (by := one.started_at + start_timeout(membership)):
         return Extend(by)
     said = "; ".join(f"{t.target}: {t.said}" for t in evidence.tallies if t.target in failing) or "not probed yet"
@@ -85,8 +97,12 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     return Probe(failing)
 
 
-def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float) -> Action:
+def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
     seen, membership = evidence.seen, record.membership
+    if state.launching:
+        return Launch()
+    if parked := standby.group_of(state.before):
+        return _leaving_standby(parked, one, evidence, now, rules)
     if evidence.refused is None:
         return Register(absent(membership, seen) if seen else membership.targets)
     # Whether AWS takes a target that still drains is not documented for addresses; where not, wait until it is gone.
@@ -98,6 +114,16 @@ def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, 
     if any(draining(membership, earlier) for earlier in evidence.looks[1:]):
         return Register(absent(membership, seen))
     return _failed(Kind.FAILED, error.message, error.hint)
+
+
+def _leaving_standby(group: str, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+    if evidence.refused is None:
+        return ExitStandby(group)
+    error, at = evidence.refused
+    if now >= one.deadline:
+        return _timed_out(one, error.message)
+    again = min(at + rules.poll_seconds, one.deadline)
+    return Wait(again, f"{error.message}; trying again") if now < again else ExitStandby(group)
 
 
 def _until_drained(
@@ -112,7 +138,7 @@ def _until_drained(
     assert evidence.refused is not None  # noqa: S101  what mypy needs
     error, at = evidence.refused
     said = f"{error.message}; waiting until {', '.join(map(str, drains))} has drained"
-    delay = max(group.deregistration_delay for group in membership.groups)
+    delay = longest_delay(membership)
     if one.request.timeout is None and one.deadline < (by := at + delay + rejoin_timeout(membership)):
         return Extend(by)
     if now >= one.deadline:
@@ -175,9 +201,15 @@ def _failed(kind: Kind, cause: str, hint: str) -> End:
     return End(Outcome.FAILED, "", Failure(kind.wire, f"cannot rejoin: {cause}", hint))
 
 
-def _refused() -> End:
-    message = "cannot rejoin: Auto Scaling is about to terminate this instance"
-    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, "deploy to the instance that replaces it"))
+def _warmed(place: ScalingPlace) -> End:
+    message = f"cannot rejoin: this instance stands in the warm pool of {place.group.name} ({place.state})"
+    hint = "nothing is to be done: the group registers it when it takes it out of the pool"
+    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, hint))
+
+
+def _refused(why: str) -> End:
+    hint = "deploy to the instance that replaces it"
+    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, f"cannot rejoin: {why}", hint))
 
 
 def _not_started(one: Underway, failing: tuple[Target, ...], said: str) -> End:

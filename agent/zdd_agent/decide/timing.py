@@ -30,10 +30,14 @@ def longest_floor(membership: Membership, floor_seconds: Mapping[BalancerKind, f
     return max((floor_seconds[g.kind] for g in membership.groups if g.balancers), default=0.0)
 
 
+def longest_delay(membership: Membership) -> float:
+    """Seconds that AWS takes to let go of all targets that are deregistered at the same moment."""
+    return max((group.deregistration_delay for group in membership.groups), default=0.0)
+
+
 def drain_timeout(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> float:
     """Seconds from the deregistration after which a drain should have ended: the longest delay, or floor; a margin."""
-    delay = max((g.deregistration_delay for g in membership.groups), default=0.0)
-    return max(delay, longest_floor(membership, floor_seconds)) + MARGIN_SECONDS
+    return max(longest_delay(membership), longest_floor(membership, floor_seconds)) + MARGIN_SECONDS
 
 
 def until_checked(membership: Membership) -> float:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zdd_agent.engine.doctor import Check, Doctor
 from zdd_agent.engine.effects import Effects, Pace
@@ -14,15 +16,31 @@ from zdd_agent.engine.runner import Runner
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.selective_sensor import SelectiveSensor
 from zdd_agent.engine.status import Reporter
+from zdd_agent.model.auto_scaling import Transition
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.service import Rules, Timeouts
-from zdd_agent.ports import Clock, Instances, LoadBalancing, Metadata, Prober, Sensor, Store, Supervisor
+from zdd_agent.ports import (
+    AutoScaling,
+    Clock,
+    Instances,
+    LoadBalancing,
+    Metadata,
+    Postures,
+    Prober,
+    Sensor,
+    Store,
+    Supervisor,
+)
 from zdd_agent.settings import Settings
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.lifecycle import Lifecycle
+    from zdd_agent.engine.scaling import Scaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """The ports."""
+    """The ports. `auto_scaling` is None where the settings have no use for it, `postures` where nobody looks."""
 
     clock: Clock
     metadata: Metadata
@@ -31,6 +49,8 @@ class Outside:
     prober: Prober
     sensor: Sensor
     store: Store
+    auto_scaling: AutoScaling | None = None
+    postures: Postures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +61,8 @@ class Engine:
     observer: Observer
     sampler: Sampler
     runner: Runner
+    scaling: Scaling | None
+    lifecycle: Lifecycle | None
 
 
 def rules(settings: Settings) -> Rules:
@@ -51,6 +73,8 @@ def rules(settings: Settings) -> Rules:
         floor_seconds=settings.drain.floor_seconds.by_kind,
         quiet_seconds=settings.drain.quiet_seconds,
         poll_seconds=settings.poll.interval_seconds,
+        strict=settings.auto_scaling.mode == "strict",
+        standby=settings.auto_scaling.mode == "standby",
     )
 
 
@@ -70,6 +94,8 @@ def build_engine(
     pace = Pace(settings.poll.interval_seconds, settings.poll.jitter_seconds, settings.probe.interval_seconds)
     timeouts = Timeouts(settings.timeouts.drain_seconds, settings.timeouts.rejoin_seconds)
     ledger = Ledger(outside.store, outside.clock, timeouts, boot_id)
+    scaling = _scaling(outside, settings)
+    lifecycle = _lifecycle(outside, settings, ledger, scaling)
     observer = Observer(
         outside.aws,
         outside.instances,
@@ -78,6 +104,7 @@ def build_engine(
         settings.target_groups,
         counts_absent=settings.healthy.percent is not None,
         alive=supervisor.alive,
+        attached=scaling.attached if scaling is not None else tuple,
     )
     ignored = settings.drain.ignored
     sampler = Sampler(
@@ -98,6 +125,8 @@ def build_engine(
         supervisor=supervisor,
         pace=pace,
         rng=rng,
+        scaling=scaling,
+        rules=rules(settings),
     )
     runner = Runner(
         ledger=ledger,
@@ -111,8 +140,40 @@ def build_engine(
         rules=rules(settings),
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
+        lifecycle=lifecycle,
+        postures=outside.postures,
     )
-    return Engine(ledger, observer, sampler, runner)
+    return Engine(ledger, observer, sampler, runner, scaling, lifecycle)
+
+
+def _scaling(outside: Outside, settings: Settings) -> Scaling | None:
+    if outside.auto_scaling is None:
+        return None
+    from zdd_agent.engine.scaling import Scaling  # noqa: PLC0415  only where a setting asks for it
+
+    hooks = {
+        Transition.LAUNCH: settings.auto_scaling.launch_hook,
+        Transition.TERMINATION: settings.auto_scaling.termination_hook,
+    }
+    standby = settings.auto_scaling.mode == "standby"
+    return Scaling(outside.auto_scaling, outside.metadata, outside.clock, hooks, standby=standby)
+
+
+def _lifecycle(outside: Outside, settings: Settings, ledger: Ledger, scaling: Scaling | None) -> Lifecycle | None:
+    heeded = settings.notices.heeded
+    if scaling is None and not heeded:
+        return None
+    from zdd_agent.engine.lifecycle import Lifecycle  # noqa: PLC0415  only where a setting asks for it
+
+    return Lifecycle(
+        ledger=ledger,
+        metadata=outside.metadata,
+        scaling=scaling,
+        clock=outside.clock,
+        heeded=heeded,
+        rules=rules(settings),
+        uid=os.geteuid(),
+    )
 
 
 def build_reports(
@@ -131,15 +192,20 @@ def build_reports(
         notices: what the operator should know of the state file.
         local: the doctor's checks of this machine, by name.
     """
+
+    def said() -> tuple[str, ...]:
+        return (*notices(), *(engine.lifecycle.said() if engine.lifecycle is not None else ()))
+
     reporter = Reporter(
         observer=engine.observer,
         metadata=outside.metadata,
         clock=outside.clock,
         record=engine.ledger.record,
-        notices=notices,
+        notices=said,
         poll_seconds=settings.poll.interval_seconds,
         drained_warning_seconds=settings.drained_warning_seconds,
         min_healthy=settings.healthy,
+        scaling=engine.scaling,
     )
     doctor = Doctor(
         observer=engine.observer,
@@ -151,5 +217,6 @@ def build_reports(
         until=settings.drain.until,
         trust=lambda: engine.sampler.trust,
         local=local,
+        scaling=engine.scaling,
     )
     return reporter, doctor

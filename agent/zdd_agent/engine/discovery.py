@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth, plain_address
@@ -14,7 +14,11 @@ SCAN_LIMIT = 25
 
 
 def find(
-    aws: LoadBalancing, identity: Identity, names: Sequence[str], known: Collection[str] = ()
+    aws: LoadBalancing,
+    identity: Identity,
+    names: Sequence[str],
+    known: Collection[str] = (),
+    attached: Callable[[], tuple[str, ...]] = tuple,
 ) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
     """This host's membership, the groups that were asked, and the health of all their targets.
 
@@ -28,12 +32,14 @@ def find(
         identity: who this host is.
         names: `target_groups` of the settings; empty to search the VPC.
         known: names and ARNs of groups that this host was in: of these it is no mistake when one is gone.
+        attached: the ARNs of the groups that its Auto Scaling group registers it with: these are asked where the VPC
+            has too many.
 
     Raises:
         AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist and never was known. CONFIGURATION when
-            the VPC has more than SCAN_LIMIT groups and none is named.
+            the VPC has more than SCAN_LIMIT groups and none is named or attached.
     """
-    groups = _named(aws, names, known) if names else _in_vpc(aws, identity)
+    groups = _named(aws, names, known) if names else _in_vpc(aws, identity, attached)
     mine: list[Target] = []
     population: list[TargetHealth] = []
     holding: list[TargetGroup] = []
@@ -89,9 +95,11 @@ def _named(aws: LoadBalancing, names: Sequence[str], known: Collection[str]) -> 
     return groups
 
 
-def _in_vpc(aws: LoadBalancing, identity: Identity) -> tuple[TargetGroup, ...]:
+def _in_vpc(aws: LoadBalancing, identity: Identity, attached: Callable[[], tuple[str, ...]]) -> tuple[TargetGroup, ...]:
     groups = tuple(g for g in aws.groups_in_vpc(identity.vpc_id) if g.target_type in ("instance", "ip"))
     if len(groups) > SCAN_LIMIT:
+        if arns := frozenset(attached()):
+            return tuple(g for g in groups if g.arn in arns)
         raise AgentError(
             Kind.CONFIGURATION,
             f"cannot find this host's target groups: {identity.vpc_id} has {len(groups)} of them, "

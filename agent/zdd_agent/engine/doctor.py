@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zdd_agent.decide import guard
+from zdd_agent.decide.scaling import described, owned
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.decide.traffic.trust import Trust, blindness
 from zdd_agent.engine.observer import Observer
@@ -15,6 +17,9 @@ from zdd_agent.model.aws import Identity, Membership, MinHealthy, Target, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Observation, Verb
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.scaling import Scaling
 
 # Seconds by which this host's clock may differ from AWS's. Signatures fail at 300 s:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
@@ -64,6 +69,7 @@ class Doctor:
         until: Until,
         trust: Callable[[], Trust | None],
         local: Sequence[tuple[str, Check]],
+        scaling: Scaling | None = None,
     ) -> None:
         self._observer = observer
         self._aws = aws
@@ -74,6 +80,7 @@ class Doctor:
         self._until = until
         self._trust = trust
         self._local = tuple(local)
+        self._scaling = scaling
 
     def examine(self) -> tuple[Finding, ...]:
         """Every finding, in the order in which a reader fixes them."""
@@ -94,6 +101,11 @@ class Doctor:
 
         yield _found("target groups", groups)
         yield _found("clock", self._skew)
+        if self._scaling is not None:
+            yield _found("auto scaling", partial(self._group, self._scaling, found[0][0] if found else Membership()))
+            yield _found("lifecycle hooks", self._scaling.may_answer)
+            if self._scaling.standby:
+                yield _found("standby", self._scaling.may_stand_by)
         if found:
             yield from self._membership(identity, *found[0])
 
@@ -141,6 +153,14 @@ class Doctor:
         free = next(port for port in range(1, 65536) if port not in taken)
         self._aws.may_change(group, Target(group.arn, identity.id_in(group), free))
         return "RegisterTargets and DeregisterTargets are allowed"
+
+    def _group(self, scaling: Scaling, membership: Membership) -> str:
+        place = scaling.place(0.0)
+        if place is None:
+            return "this host is in no Auto Scaling group"
+        if (failure := owned(place.group)) is not None:
+            raise AgentError(Kind.REFUSED, failure.message, hint=failure.hint)
+        return described(place, membership, standby=scaling.standby)
 
     def _skew(self) -> str:
         skew = self._aws.clock_skew()

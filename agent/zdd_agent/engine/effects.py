@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zdd_agent.decide.actions import (
     Action,
     Deregister,
     Discover,
     Done,
+    EnterStandby,
+    ExitStandby,
     Found,
+    Launch,
     Look,
     NotTaken,
     Probe,
@@ -28,10 +32,15 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace, Transition
 from zdd_agent.model.aws import Membership, Target, TargetGroup
-from zdd_agent.model.operation import ProbeResult, Verb
+from zdd_agent.model.operation import ProbeResult, Request, Verb
 from zdd_agent.model.record import Guarding, Record, Warming
+from zdd_agent.model.service import Rules
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.scaling import Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,8 @@ class Effects:
         supervisor: Supervisor,
         pace: Pace,
         rng: random.Random,
+        scaling: Scaling | None = None,
+        rules: Rules,
     ) -> None:
         self._ledger = ledger
         self._observer = observer
@@ -73,6 +84,8 @@ class Effects:
         self._supervisor = supervisor
         self._pace = pace
         self._rng = rng
+        self._scaling = scaling
+        self._rules = rules
 
     def perform(self, record: Record, action: Action, evidence: Evidence) -> Result | Sensed:
         """Do it.
@@ -91,7 +104,7 @@ class Effects:
                 return self._discover(record)
             case Refresh():
                 known, gone = self._observer.refreshed(membership)
-                return Refreshed(known, gone, self._metadata.being_terminated())
+                return Refreshed(known, gone, self._metadata.lifecycle_state() in TERMINATED)
             case Look():
                 return Seen(self._observer.look(membership, record.listed, self._pace_to_next_look(), self._by(record)))
             case Probe(targets):
@@ -104,16 +117,30 @@ class Effects:
                 return Done()
             case Register(targets):
                 return self._register(membership, targets)
+            case Launch() | EnterStandby() | ExitStandby():
+                return self._ask_group(action)
             case _:
                 return Done()
 
     def _discover(self, record: Record) -> Found:
         assert record.underway is not None  # noqa: S101  what mypy needs
         verb = record.underway.request.verb
-        terminating = verb is Verb.REJOIN and self._metadata.being_terminated()
+        terminating = verb is Verb.REJOIN and self._metadata.lifecycle_state() in TERMINATED
         pace, by, out = self._pace_to_next_look(), self._by(record), record.left is not None
         membership, seen = self._observer.discover(verb, record.membership, record.listed, pace, by, out=out)
-        return Found(membership, seen, terminating)
+        return Found(membership, seen, terminating, self._place(record.underway.request))
+
+    def _place(self, request: Request) -> ScalingPlace | None:
+        if self._scaling is None:
+            return None
+        try:
+            return self._scaling.place(0.0) if self._rules.standby else self._scaling.place()
+        except AgentError as error:
+            needed = self._rules.strict or self._rules.standby
+            if needed and request.verb is Verb.DRAIN and not request.stopping:
+                raise
+            self._ledger.say(f"{error.message}; going on without")
+            return None
 
     def _sense(self, record: Record, evidence: Evidence) -> Sensed:
         senses = self._sampler.sense(evidence.senses, record.membership)
@@ -138,6 +165,51 @@ class Effects:
                 refused = error  # one group that refuses keeps no other group waiting
         self._sampler.registered()
         return Done() if refused is None else NotTaken(refused)
+
+    def _launch(self) -> Done:
+        """Let the group go on with the launch; it registers this host by itself."""
+        place = self._scaling.place(0.0) if self._scaling is not None else None
+        if self._scaling is None or place is None or not place.is_launching:
+            return Done()  # completed before a restart, or by somebody else
+        hook = self._scaling.hook(Transition.LAUNCH)
+        if hook is None:
+            return Done()
+        if place.waits_for_launch:
+            self._scaling.complete(hook)
+            self._sampler.registered()
+            self._ledger.changed(f"completed the lifecycle hook {hook.name}", ())
+        elif place.state == "Pending":
+            raise AgentError(Kind.REFUSED, f"the group does not wait for {hook.name} yet", transient=True)
+        return Done()
+
+    def _ask_group(self, action: Launch | EnterStandby | ExitStandby) -> Done | NotTaken:
+        match action:
+            case EnterStandby(group):
+                # Denied, too: the host has left its target groups by now, and has to go back.
+                return self._standby(group, "entered", Kind.REFUSED, Kind.AWS_DENIED)
+            case ExitStandby(group):
+                return self._standby(group, "left", Kind.REFUSED)
+            case Launch():
+                return self._launch()
+
+    def _standby(self, group: str, done: str, *passing: Kind) -> Done | NotTaken:
+        if self._scaling is None:
+            raise AgentError(
+                Kind.CONFIGURATION,
+                f"cannot leave Standby in the Auto Scaling group {group}: `auto_scaling.mode` is off",
+                hint='set `auto_scaling.mode = "standby"`, or use `aws autoscaling exit-standby` and rejoin again',
+                value="auto_scaling.mode",
+            )
+        call = self._scaling.enter_standby if done == "entered" else self._scaling.exit_standby
+        self._supervisor.alive(f"asking Auto Scaling about {group}")
+        try:
+            call(group)
+        except AgentError as error:
+            if error.kind not in passing:
+                raise
+            return NotTaken(error)
+        self._ledger.say(f"{done} Standby in {group}")
+        return Done()
 
     def _each_group(
         self,

@@ -18,6 +18,9 @@ class EventId(StrEnum):
     CHANGED = "d3543be4aabd463eaa6c16f8d2941d56"
     CANCELLED = "99545c8998c245c69ad1118d9a0a7535"
     ENDED = "e0507710daeb422888648d7de4114281"
+    NOTICE = "f3576ed101ab4aaaa7d672e88c9e3431"
+    LEAVING = "530edf1e3ecb428796e18e343684fabf"
+    COMPLETED = "c5558748bdb7468a918a98b59a317648"
 
 
 def fields(event: EventId, operation: Operation, targets: tuple[Target, ...] = ()) -> Mapping[str, object]:

@@ -23,6 +23,7 @@ from zdd_agent.decide.actions import (
     Forget,
     Found,
     Identify,
+    Leave,
     Result,
 )
 from zdd_agent.decide.apply import apply
@@ -79,19 +80,17 @@ class Ledger:
         """Start an operation, or join the one of the same verb that is under way. A drain supersedes a rejoin.
 
         Raises:
-            AgentError: BUSY for a rejoin while a drain is under way, STORE when it cannot be put on disk.
+            AgentError: BUSY for a rejoin while a drain is under way, REFUSED for one of a host that leaves, STORE when
+                it cannot be put on disk.
         """
         with self._lock:
             current = self.running()
             if current is not None and current.verb is request.verb:
                 return self._join(request, current)
             if current is not None and request.verb is Verb.REJOIN:
-                raise AgentError(
-                    Kind.BUSY,
-                    f"cannot {request.verb}: a {current.verb} is under way ({current.phase})",
-                    hint="wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`",
-                    value=current.id,
-                )
+                raise _busy(f"cannot {request.verb}", current)
+            if request.verb is Verb.REJOIN and self._record.leaving is not None:
+                raise asked.no_rejoin(self._record.leaving)
             now = self._clock.now()
             timeout = self._timeouts.of(request)
             deadline = now + (DISCOVERY_SECONDS + request.wait if timeout is None else timeout)
@@ -99,14 +98,8 @@ class Ledger:
             self._change(begin)
             self._asked_here = begin.id
             operation = self._underway()
-        log.info(
-            "%s %s started by uid %d: %r",
-            request.verb,
-            operation.id,
-            request.uid,
-            request.reason,
-            extra=fields(EventId.STARTED, operation),
-        )
+        extra = fields(EventId.STARTED, operation)
+        log.info("%s %s started by uid %d: %r", request.verb, operation.id, request.uid, request.reason, extra=extra)
         _log_forced(operation, request)
         self.say(f"{request.verb} started")
         self.wake.set()
@@ -143,19 +136,11 @@ class Ledger:
         with self._lock:
             current = self.running()
             if current is not None and not isinstance(self._record.state, Probing):
-                raise AgentError(
-                    Kind.BUSY,
-                    f"cannot forget {target_group} {target_id}:{port}: a {current.verb} is under way ({current.phase})",
-                    hint="wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`",
-                    value=current.id,
-                )
+                raise _busy(f"cannot forget {target_group} {target_id}:{port}", current)
             known = self._record.membership.find(target_group, target_id, port)
             if known is None:
-                raise AgentError(
-                    Kind.NOT_FOUND,
-                    f"cannot forget {target_group} {target_id}:{port}: this host has no such target",
-                    hint="`zdd-agent status` lists its targets",
-                )
+                said = f"cannot forget {target_group} {target_id}:{port}: this host has no such target"
+                raise AgentError(Kind.NOT_FOUND, said, hint="`zdd-agent status` lists its targets")
             self._change(Forget(known.key))
         log.warning("uid %d made this host forget %s", uid, known)
         self.wake.set()
@@ -239,6 +224,16 @@ class Ledger:
             self.say(phase)
         return True
 
+    def leave(self, action: Leave) -> None:
+        """This instance will be gone soon. Raises AgentError STORE when that cannot be put on disk."""
+        with self._lock:
+            known = self._record.leaving
+            self._change(action)
+            changed = self._record.leaving != known
+        if changed:
+            log.warning("this host is leaving: %s", action.why, extra={"MESSAGE_ID": EventId.LEAVING.value})
+            self.say(f"this host is leaving: {action.why}")
+
     def list(self, found: Found) -> None:
         """Keep which hosts belong, from a look between operations. Raises AgentError STORE."""
         with self._lock:
@@ -291,6 +286,12 @@ class Ledger:
             extra = fields(EventId.ENDED, over, record.membership.targets)
             log.info("%s %s %s: %s", over.verb, over.id, over.outcome, over.message, extra=extra)
             self._log.add(over, over.message, self._clock.now())
+
+
+def _busy(cannot: str, current: Operation) -> AgentError:
+    said = f"{cannot}: a {current.verb} is under way ({current.phase})"
+    hint = "wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`"
+    return AgentError(Kind.BUSY, said, hint=hint, value=current.id)
 
 
 def _log_forced(operation: Operation, request: Request) -> None:

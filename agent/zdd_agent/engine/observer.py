@@ -23,6 +23,7 @@ class Observer:
         clock: the time.
         names: `target_groups` of the settings; empty to search the VPC.
         counts_absent: `min_healthy` is a percentage, and hosts that are not listed any more may still belong.
+        attached: the ARNs of the target groups that this host's Auto Scaling group registers its instances with.
         alive: called before each call to AWS, since many calls in a row would outlast systemd's watchdog.
     """
 
@@ -35,6 +36,7 @@ class Observer:
         names: Sequence[str] = (),
         *,
         counts_absent: bool = False,
+        attached: Callable[[], tuple[str, ...]] = tuple,
         alive: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._aws = aws
@@ -43,6 +45,7 @@ class Observer:
         self._clock = clock
         self._names = tuple(names)
         self._counts_absent = counts_absent
+        self._attached = attached
         self._alive = alive
         self._lock = threading.Lock()
         self._latest: tuple[Membership, Observation] | None = None
@@ -53,7 +56,8 @@ class Observer:
         """Find the membership afresh.
 
         Args:
-            verb: a rejoin also takes the groups that the settings name and that this host is not in yet.
+            verb: a rejoin also takes the groups that the settings name and that this host is not in yet; without any,
+                and for a host that is in none, those of its Auto Scaling group.
             before: the membership as it was known.
             listed: every target at the last look.
             pace: seconds until it is worth looking again.
@@ -66,9 +70,9 @@ class Observer:
         began = self._clock.now()
         identity = self._metadata.identity()
         known = {word for g in before.groups for word in (g.arn, g.name)}
-        found, asked, population = find(self._aws, identity, self._names, known)
-        if verb is Verb.REJOIN and self._names:
-            absent = tuple(g for g in asked if g.arn not in {h.arn for h in found.groups})
+        found, asked, population = find(self._aws, identity, self._names, known, self._attached)
+        if verb is Verb.REJOIN and (belongs := self._belongs(found, asked, out=out)):
+            absent = tuple(g for g in belongs if g.arn not in {h.arn for h in found.groups})
             absent = tuple(self._aws.with_attributes(g) for g in absent)
             found = found.joined(Membership(absent, named_targets(identity, absent)))
         if out:
@@ -112,6 +116,13 @@ class Observer:
         """The last answer, however old."""
         with self._lock:
             return self._latest
+
+    def _belongs(self, found: Membership, asked: tuple[TargetGroup, ...], *, out: bool) -> tuple[TargetGroup, ...]:
+        """The groups that this host belongs to although it may not be in them yet."""
+        if self._names:
+            return asked
+        arns = () if found.targets or out else self._attached()
+        return self._aws.named_groups(arns)[0] if arns else ()
 
     def _ask(self, groups: Sequence[TargetGroup], by: float) -> tuple[tuple[TargetHealth, ...], frozenset[str]]:
         population: list[TargetHealth] = []

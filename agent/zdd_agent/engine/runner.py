@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from math import inf
+from typing import TYPE_CHECKING
 
 from zdd_agent.decide import drain, rejoin
 from zdd_agent.decide.actions import Action, End, Found, Look, MakeClaim, Probe, Resume, Sense, Wait
@@ -16,11 +17,15 @@ from zdd_agent.engine.events import EventId, fields
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
+from zdd_agent.engine.status import posture
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
 from zdd_agent.model.record import Drained, InService, Record, Warming
 from zdd_agent.model.service import Rules
-from zdd_agent.ports import Clock, Metadata, Supervisor
+from zdd_agent.ports import Clock, Metadata, Postures, Supervisor
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.lifecycle import Lifecycle
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,8 @@ class Runner:
         rules: Rules,
         drained_warning_seconds: float,
         rng: random.Random,
+        lifecycle: Lifecycle | None = None,
+        postures: Postures | None = None,
     ) -> None:
         self._ledger = ledger
         self._effects = effects
@@ -63,6 +70,8 @@ class Runner:
         self._warned_at = float("-inf")
         self._list_at = float("-inf")
         self._rng = rng
+        self._lifecycle = lifecycle
+        self._postures = postures
         self._stopping = False
         self._failures = 0
         # Of the operation under way; forgotten when another one starts.
@@ -93,6 +102,13 @@ class Runner:
 
     def tick(self, operation: Operation) -> float:
         """One decision of the operation under way and its effect; answers how long to wait (seconds)."""
+        due = self._attend()
+        current = self._ledger.running()
+        if current is None or current.id != operation.id:
+            return 0.0  # a drain has superseded it
+        return min(self._turn(operation), due)
+
+    def _turn(self, operation: Operation) -> float:
         if operation.id != self._evidence_for:
             watched = isinstance(self._ledger.record().resting, Drained)
             senses = self._evidence.senses if watched else Senses()
@@ -118,6 +134,18 @@ class Runner:
 
     def idle(self) -> float:
         """What is due between operations; answers how long to wait (seconds)."""
+        due = self._attend()
+        return 0.0 if self._ledger.running() is not None else min(self._rest(), due)
+
+    def _attend(self) -> float:
+        due = self._lifecycle.attend() if self._lifecycle is not None else HEARTBEAT_SECONDS
+        if self._postures is not None:
+            record = self._ledger.record()
+            membership, seen = self._observer.latest() or (record.membership, None)
+            self._postures.show(self._ledger.name, posture(record, membership, seen))
+        return due
+
+    def _rest(self) -> float:
         record, now = self._ledger.record(), self._clock.now()
         if not self._ledger.identified and not isinstance(record.state, InService):
             self._identify()

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
+from typing import TYPE_CHECKING
 
-from zdd_agent.decide import guard
+from zdd_agent.decide import guard, scaling, standby
 from zdd_agent.decide.again import again_at
 from zdd_agent.decide.population import absent, keys, registered
 from zdd_agent.engine.observer import Observer
@@ -16,6 +17,9 @@ from zdd_agent.model.aws import Identity, Membership, MinHealthy, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Posture, Verb
 from zdd_agent.model.record import Drained, Record
 from zdd_agent.ports import Clock, Metadata
+
+if TYPE_CHECKING:
+    from zdd_agent.engine.scaling import Scaling
 
 # Seconds that a caller waits for another one's question to AWS: an answer takes well under one.
 PATIENCE_SECONDS = 2.0
@@ -27,7 +31,7 @@ PLAN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What `status` shows. `warnings` are whole sentences."""
+    """What `status` shows. `warnings` are whole sentences; `scaling` says where the host stands in its group."""
 
     posture: Posture
     identity: Identity | None
@@ -36,6 +40,7 @@ class Snapshot:
     record: Record
     now: float
     warnings: tuple[str, ...]
+    scaling: str = ""
 
     @property
     def out_since(self) -> float | None:
@@ -53,6 +58,8 @@ class Plan:
 
 def posture(record: Record, membership: Membership, seen: Observation | None) -> Posture:
     """Where the host stands, from what is on disk and what AWS said last."""
+    if record.leaving is not None:
+        return Posture.LEAVING
     if record.underway is not None:
         return Posture.DRAINING if record.underway.request.verb is Verb.DRAIN else Posture.REJOINING
     if seen is not None and membership.targets and _all(State.HEALTHY, membership, seen):
@@ -79,6 +86,7 @@ class Reporter:
         poll_seconds: float,
         drained_warning_seconds: float,
         min_healthy: MinHealthy,
+        scaling: Scaling | None = None,
     ) -> None:
         self._observer = observer
         self._metadata = metadata
@@ -88,6 +96,7 @@ class Reporter:
         self._notices = notices
         self._drained_warning_seconds = drained_warning_seconds
         self._min_healthy = min_healthy
+        self._scaling = scaling
         self._refreshing = threading.Lock()
         self._found_at = float("-inf")
 
@@ -113,7 +122,9 @@ class Reporter:
         now = self._clock.now()
         if (again := again_at(record)) is not None and record.last is not None:
             warnings.append(f"{record.last.message}; trying the rejoin again in {max(again - now, 0):.0f} s")
-        shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings))
+        in_group, doubts = self._group(record, membership, now) if self._scaling is not None else ("", ())
+        warnings += doubts
+        shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings), in_group)
         if shot.out_since is not None and now - shot.out_since > self._drained_warning_seconds:
             said = f"this host has been out for {now - shot.out_since:.0f} s: `zdd-agent rejoin` puts it back"
             shot = replace(shot, warnings=(*shot.warnings, said))
@@ -134,7 +145,31 @@ class Reporter:
         )
         if verb is Verb.REJOIN:
             return Plan(absent(membership, seen), None)
-        return Plan(registered(membership, seen), guard.refusal(membership, seen, self._min_healthy, force))
+        refusal = self._refused_by_group() or guard.refusal(membership, seen, self._min_healthy, force)
+        return Plan(registered(membership, seen), refusal)
+
+    def _refused_by_group(self) -> Failure | None:
+        place = self._scaling.place() if self._scaling is not None else None
+        if place is None or self._scaling is None:
+            return None
+        return scaling.owned(place.group) or (standby.no_room(place) if self._scaling.standby else None)
+
+    def _group(self, record: Record, membership: Membership, now: float) -> tuple[str, tuple[str, ...]]:
+        """Where the host stands in its Auto Scaling group, and what the operator should know of that."""
+        assert self._scaling is not None  # noqa: S101  what mypy needs
+        try:
+            place = self._scaling.place()
+        except AgentError as error:
+            return "", (error.message + (f" ({error.hint})" if error.hint else ""),)
+        if place is None:
+            return "in no Auto Scaling group", ()
+        delay, left = scaling.replaced_after(place, membership), record.left
+        if delay is None or left is None or left.standby:
+            return scaling.described(place, membership, standby=self._scaling.standby), ()
+        after = left.accepted_at + delay - now
+        when = f"in {after:.0f} s" if after > 0 else "at any moment"
+        said = f"the Auto Scaling group {place.group.name} may replace this host {when}: `zdd-agent rejoin` prevents it"
+        return scaling.described(place, membership, standby=self._scaling.standby), (said,)
 
     def _refresh(self) -> None:
         now = self._clock.now()

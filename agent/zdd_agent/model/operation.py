@@ -64,6 +64,7 @@ class Posture(StrEnum):
     DRAINED = "drained"
     REJOINING = "rejoining"
     OUT_OF_SERVICE = "out_of_service"
+    LEAVING = "leaving"
     UNKNOWN = "unknown"
 
 

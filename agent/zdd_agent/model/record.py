@@ -54,20 +54,26 @@ class Departure:
         accepted_at: when AWS accepted the deregistration, at the latest; new work may come until the floor after it.
         targets: what this drain deregistered. Going back registers these and nothing else.
         nodes: the load balancer's addresses that had checked this host before.
+        standby: the Auto Scaling group in whose Standby this host is; empty where it is in none.
     """
 
     since: float
     accepted_at: float
     targets: tuple[Target, ...] = ()
     nodes: tuple[str, ...] = ()
+    standby: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What ends a drain: decided before the deregistration. `doubt` says why it is not what was asked for."""
+    """What ends a drain: decided before the deregistration. `doubt` says why it is not what was asked for.
+
+    `standby` is the Auto Scaling group whose Standby this drain has yet to enter; empty where it does not.
+    """
 
     until: Until
     doubt: str = ""
+    standby: str = ""
 
 
 # Where a host rests between operations.
@@ -158,9 +164,13 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """The registration is to come, or is under way."""
+    """The registration is to come, or is under way.
+
+    `launching`: it is the Auto Scaling group that registers this host, once its launch hook is completed.
+    """
 
     before: Resting
+    launching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +218,21 @@ class Underway:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """This instance will be gone soon: it is taken out for good, and no rejoin puts it back.
+
+    Args:
+        why: a whole clause, for people.
+        earlier: the ID of the operation that had ended last: only a drain that ends later proves that no work is left.
+        deadline: when the instance is gone, seconds since the epoch; None where nobody says.
+    """
+
+    why: str
+    earlier: str = ""
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that the store keeps of one service of this host.
 
@@ -220,6 +245,8 @@ class Record:
         last: the operation that ended last.
         listed: every target of its groups at the last look, this host's and the others': who vanishes from the list
             while EC2 calls its instance running still belongs, and counts for a percentage.
+        leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
+            instance that was stopped comes back.
     """
 
     owner: Owner = Owner()
@@ -229,6 +256,7 @@ class Record:
     underway: Underway | None = None
     last: Operation | None = None
     listed: tuple[Target, ...] = ()
+    leaving: Leaving | None = None
 
     @property
     def operation(self) -> Operation | None:
@@ -269,4 +297,5 @@ class Record:
 
 def departure(state: Claiming, accepted_at: float) -> Departure:
     """How a host leaves whose deregistration is accepted at this moment (seconds)."""
-    return Departure(state.since, accepted_at, state.targets, state.nodes)
+    standby = "" if isinstance(state.before, InService) else state.before.left.standby
+    return Departure(state.since, accepted_at, state.targets, state.nodes, standby)

@@ -23,6 +23,8 @@ class Rules:
         floor_seconds: for this long after a deregistration new work may come, by the kind of load balancer.
         quiet_seconds: a connection without a byte for this long is quiet.
         poll_seconds: between two looks at AWS while something changes.
+        strict: refuse a drain that outlasts what the Auto Scaling group of this host bears.
+        standby: put this host into Standby in its Auto Scaling group while it is out.
     """
 
     min_healthy: MinHealthy
@@ -30,6 +32,8 @@ class Rules:
     floor_seconds: Mapping[BalancerKind, float]
     quiet_seconds: float = 5.0
     poll_seconds: float = 10.0
+    strict: bool = False
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ module "zdd_agent" {
   package           = var.package
   package_sha256    = var.package_sha256
 
+  auto_scaling_group_names = [var.name]
+  auto_scaling_mode        = var.auto_scaling_mode
+
   # Whatever stops the app (a deploy, a reboot, a scale-in of the group), its requests are finished first.
   app_units = [var.app_unit]
 }
@@ -62,8 +65,29 @@ resource "aws_autoscaling_group" "app" {
   vpc_zone_identifier = local.subnet_ids
   target_group_arns   = [aws_lb_target_group.app.arn]
 
-  # Not ELB: a host that is out for a deploy is not broken, and must not be replaced.
+  # Not ELB: a host that is out for a deploy is not broken, and must not be replaced. With ELB, set auto_scaling_mode to
+  # standby, and size.desired above size.min.
   health_check_type = "EC2"
+
+  # The agent completes it as soon as the last request of the host has ended, not after this time-out.
+  initial_lifecycle_hook {
+    name                 = "last-request"
+    lifecycle_transition = "autoscaling:EC2_INSTANCE_TERMINATING"
+    heartbeat_timeout    = 600
+    default_result       = "CONTINUE"
+  }
+
+  # Completed once the app passes. The default image has no app: there it would only wait, and give the host up.
+  dynamic "initial_lifecycle_hook" {
+    for_each = var.ami_id == null ? [] : ["app-passes"]
+
+    content {
+      name                 = initial_lifecycle_hook.value
+      lifecycle_transition = "autoscaling:EC2_INSTANCE_LAUNCHING"
+      heartbeat_timeout    = 900
+      default_result       = "ABANDON"
+    }
+  }
 
   launch_template {
     id      = aws_launch_template.app.id

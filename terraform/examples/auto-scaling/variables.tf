@@ -60,6 +60,12 @@ variable "size" {
   }
 }
 
+variable "auto_scaling_mode" {
+  description = "What the agent does about the group: watch, strict or standby. standby needs size.desired above size.min."
+  type        = string
+  default     = "watch"
+}
+
 variable "listener_port" {
   description = "Port of the load balancer."
   type        = number

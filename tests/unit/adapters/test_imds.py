@@ -9,6 +9,7 @@ import responses
 
 from zdd_agent.adapters.imds import ADDRESS_SECONDS, PAUSES_SECONDS, InstanceMetadata, endpoint
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import Notice, NoticeKind
 
 HOST = "http://127.0.0.1:1338"
 TOKEN = f"{HOST}/latest/api/token"
@@ -205,13 +206,63 @@ def test_addresses_that_change_are_seen_within_seconds_and_at_once_by_who_asks_f
     assert metadata.identity().addresses == ("10.0.0.1", "10.0.0.2", "10.0.1.9", "fd00::9")
 
 
-@pytest.mark.parametrize(("said", "goes"), [("Terminated", True), ("InService", False)])
-def test_the_end_that_auto_scaling_wants_is_told(
-    web: responses.RequestsMock, metadata: InstanceMetadata, said: str, goes: bool
+@pytest.mark.parametrize("said", ["Terminated", "InService"])
+def test_where_auto_scaling_wants_this_instance_is_told(
+    web: responses.RequestsMock, metadata: InstanceMetadata, said: str
 ) -> None:
     web.put(TOKEN, "t1")
-    web.get(url("autoscaling/target-lifecycle-state"), said)
-    assert metadata.being_terminated() is goes
+    web.get(url("autoscaling/target-lifecycle-state"), f"{said}\n")
+    assert metadata.lifecycle_state() == said
+
+
+def test_an_instance_in_no_auto_scaling_group_has_no_lifecycle_state(
+    web: responses.RequestsMock, metadata: InstanceMetadata
+) -> None:
+    web.put(TOKEN, "t1")
+    web.get(url("autoscaling/target-lifecycle-state"), status=404)
+    assert metadata.lifecycle_state() is None
+
+
+SPOT = '{"action": "terminate", "time": "2017-09-18T08:22:00Z"}'
+REBALANCE = '{"noticeTime": "2020-10-27T08:22:00Z"}'
+MAINTENANCE = """[
+  {"NotBefore": "21 Jan 2019 09:00:43 GMT", "Code": "system-reboot", "Description": "scheduled reboot",
+   "EventId": "instance-event-0d59937288b749b32", "NotAfter": "21 Jan 2019 09:17:23 GMT", "State": "active"},
+  {"NotBefore": "22 Jan 2019 09:00:43 GMT", "Code": "instance-stop", "EventId": "e-2", "State": "canceled"}
+]"""
+
+
+def test_each_notice_is_read_as_ec2_writes_it(web: responses.RequestsMock, metadata: InstanceMetadata) -> None:
+    web.put(TOKEN, "t1")
+    web.get(url("spot/instance-action"), SPOT)
+    web.get(url("events/recommendations/rebalance"), REBALANCE)
+    web.get(url("events/maintenance/scheduled"), MAINTENANCE)
+    assert metadata.notices(tuple(NoticeKind)) == (
+        Notice(NoticeKind.SPOT, "terminate", 1505722920.0),
+        Notice(NoticeKind.REBALANCE, "rebalance", 1603786920.0),
+        Notice(NoticeKind.MAINTENANCE, "system-reboot", 1548061243.0, "instance-event-0d59937288b749b32"),
+    )
+
+
+def test_only_the_kinds_that_somebody_heeds_are_asked_for(
+    web: responses.RequestsMock, metadata: InstanceMetadata
+) -> None:
+    web.put(TOKEN, "t1")
+    web.get(url("spot/instance-action"), status=404)
+    assert metadata.notices((NoticeKind.SPOT,)) == ()
+    assert asked(web)[-1] == "GET /latest/meta-data/spot/instance-action t1"
+    assert len(web.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[]", "{}", '{"action": "stop"}', '{"action": "stop", "time": "soon"}']
+)
+def test_a_notice_that_cannot_be_read_is_none(
+    web: responses.RequestsMock, metadata: InstanceMetadata, text: str
+) -> None:
+    web.put(TOKEN, "t1")
+    web.get(url("spot/instance-action"), text)
+    assert metadata.notices((NoticeKind.SPOT,)) == ()
 
 
 def test_an_identity_that_could_not_be_asked_is_asked_again(

@@ -4,6 +4,7 @@ import re
 
 from fakes import START, arn
 from zdd_agent.api.metrics import render_metrics
+from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Operation, Outcome, Phase, Request, Verb
@@ -53,6 +54,13 @@ def test_a_host_that_is_out_shows_for_how_long_and_an_operation_its_age() -> Non
 def test_an_operation_that_has_ended_has_no_age() -> None:
     ended = Operation("4f", DRAIN.request, Phase.SETTLED, START, START + 9, START + 5, Outcome.SUCCEEDED)
     assert samples(render_metrics(Record(last=ended), {}, START + 42))["zdd_agent_operation_age_seconds"] == 0
+
+
+def test_notices_are_counted_by_kind_where_any_is_heeded() -> None:
+    found = samples(render_metrics(Record(), {}, START, {NoticeKind.SPOT: 1, NoticeKind.REBALANCE: 0}))
+    assert found['zdd_agent_notices_total{kind="spot"}'] == 1
+    assert found['zdd_agent_notices_total{kind="rebalance"}'] == 0
+    assert "zdd_agent_notices_total" not in render_metrics(Record(), {}, START)
 
 
 def test_operations_are_counted_by_verb_and_outcome() -> None:

@@ -20,12 +20,16 @@ from zdd_agent.decide.actions import (
     Done,
     Drop,
     End,
+    EnterStandby,
+    ExitStandby,
     Extend,
     Forget,
     Found,
     GoBack,
     Identify,
     Join,
+    Launch,
+    Leave,
     Look,
     MakeClaim,
     NotTaken,
@@ -98,6 +102,9 @@ ACTIONS = (
     Probe((ME,)),
     Deregister((ME,), CLAIM),
     Register((ME,)),
+    Launch(),
+    EnterStandby("web-asg"),
+    ExitStandby("web-asg"),
     Wait(START + 1, "note"),
     MakeClaim((ME,), (), ("10.0.9.1",), CLAIM, ENDING, START + 500, "note"),
     Resume(START - 70, ("10.0.9.1",), ENDING, START + 500, "note"),
@@ -114,6 +121,7 @@ ACTIONS = (
     Forget(ME.key),
     Boot("boot-1", START + 60),
     Identify("i-me", ("10.0.0.1",)),
+    Leave("this instance will be gone soon", START + 120),
 )
 SEEN = Observation(
     (TargetHealth(ME, State.HEALTHY), TargetHealth(OTHER, State.HEALTHY)), frozenset(), START, START + 10
@@ -135,14 +143,17 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (InService, Forget, Done): STAYS,
     (InService, Boot, Done): STAYS,
     (InService, Identify, Done): STAYS,
+    (InService, Leave, Done): STAYS,
     (Drained, Begin, Done): Guarding,
     (Drained, Forget, Done): STAYS,
     (Drained, Boot, Done): STAYS,
     (Drained, Identify, Done): STAYS,
+    (Drained, Leave, Done): STAYS,
     (Out, Begin, Done): Guarding,
     (Out, Forget, Done): STAYS,
     (Out, Boot, Done): STAYS,
     (Out, Identify, Done): STAYS,
+    (Out, Leave, Done): STAYS,
     (Guarding, Discover, Found): STAYS,
     (Guarding, MakeClaim, Done): Claiming,
     (Guarding, Resume, Done): Draining,
@@ -153,6 +164,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Guarding, Cancel, Done): STAYS,
     (Guarding, Boot, Done): STAYS,
     (Guarding, Identify, Done): STAYS,
+    (Guarding, Leave, Done): STAYS,
     (Claiming, Deregister, Done): Confirming,
     (Claiming, GoBack, Done): GoingBack,
     (Claiming, Drop, Done): STAYS,
@@ -162,6 +174,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Claiming, Cancel, Done): STAYS,
     (Claiming, Boot, Done): STAYS,
     (Claiming, Identify, Done): STAYS,
+    (Claiming, Leave, Done): STAYS,
     (Confirming, Confirm, Done): Draining,
     (Confirming, GoBack, Done): GoingBack,
     (Confirming, Drop, Done): STAYS,
@@ -171,7 +184,11 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Confirming, Cancel, Done): STAYS,
     (Confirming, Boot, Done): STAYS,
     (Confirming, Identify, Done): STAYS,
+    (Confirming, Leave, Done): STAYS,
     (Draining, MakeClaim, Done): Claiming,
+    (Draining, GoBack, Done): GoingBack,
+    (Draining, EnterStandby, Done): STAYS,
+    (Draining, EnterStandby, NotTaken): STAYS,
     (Draining, Drop, Done): STAYS,
     (Draining, Extend, Done): STAYS,
     (Draining, End, Done): Out,
@@ -179,6 +196,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Draining, Cancel, Done): STAYS,
     (Draining, Boot, Done): STAYS,
     (Draining, Identify, Done): STAYS,
+    (Draining, Leave, Done): STAYS,
     (GoingBack, Register, Done): STAYS,
     (GoingBack, Register, NotTaken): STAYS,
     (GoingBack, Retry, Done): Guarding,
@@ -189,6 +207,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (GoingBack, Cancel, Done): STAYS,
     (GoingBack, Boot, Done): STAYS,
     (GoingBack, Identify, Done): STAYS,
+    (GoingBack, Leave, Done): STAYS,
     (Probing, Discover, Found): STAYS,
     (Probing, Refresh, Refreshed): STAYS,
     (Probing, Join, Done): Joining,
@@ -201,7 +220,11 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Probing, Forget, Done): STAYS,
     (Probing, Boot, Done): STAYS,
     (Probing, Identify, Done): STAYS,
+    (Probing, Leave, Done): STAYS,
     (Joining, Register, Done): Warming,
+    (Joining, Launch, Done): Warming,
+    (Joining, ExitStandby, Done): STAYS,
+    (Joining, ExitStandby, NotTaken): STAYS,
     (Joining, Register, NotTaken): STAYS,
     (Joining, Drop, Done): STAYS,
     (Joining, Extend, Done): STAYS,
@@ -211,6 +234,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Joining, Cancel, Done): STAYS,
     (Joining, Boot, Done): STAYS,
     (Joining, Identify, Done): STAYS,
+    (Joining, Leave, Done): STAYS,
     (Warming, Join, Done): Joining,
     (Warming, Drop, Done): STAYS,
     (Warming, Extend, Done): STAYS,
@@ -220,6 +244,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Warming, Cancel, Done): STAYS,
     (Warming, Boot, Done): STAYS,
     (Warming, Identify, Done): STAYS,
+    (Warming, Leave, Done): STAYS,
 }
 ALL = list(itertools.product(STATES, ACTIONS, RESULTS))
 STEPS = [one for one in ALL if tuple(map(type, one)) in LEGAL]
@@ -417,6 +442,12 @@ def test_the_moment_of_a_deregistration_is_when_it_was_answered() -> None:
 def test_a_registration_of_nothing_has_no_moment_to_wait_from() -> None:
     after = apply(record(Joining(InService())), Register(()), Done(), NOW)
     assert after.state == Warming(InService(), NOW, called=False)
+
+
+def test_a_launch_is_remembered_until_the_group_has_registered_the_host() -> None:
+    joining = apply(record(Probing(InService())), Join(START + 500, launching=True), Done(), NOW)
+    assert joining.state == Joining(InService(), launching=True)
+    assert apply(joining, Launch(), Done(), NOW).state == Warming(InService(), NOW, called=True)
 
 
 def test_groups_that_are_gone_leave_the_membership() -> None:

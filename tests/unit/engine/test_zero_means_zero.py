@@ -460,7 +460,7 @@ def test_an_app_that_takes_its_time_to_start_has_all_of_the_warming_after_it() -
 def test_a_host_that_auto_scaling_terminates_is_never_registered() -> None:
     host = in_service()
     host.do(Verb.DRAIN)
-    host.metadata.terminating = True
+    host.metadata.state = "Terminated"
     operation = host.do(Verb.REJOIN)
     assert operation.outcome is Outcome.REFUSED
     assert "RegisterTargets" not in host.aws.calls
