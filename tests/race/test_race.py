@@ -1,6 +1,6 @@
 """Hosts that leave at the same moment, in every order: whoever answers 0, enough stay, and soon they are healthy.
 
-The figures are those of docs/operations.md, "Two hosts that leave at the same moment". `race/explorer` says what is
+The figures are those of docs/operations.md, "Two hosts that leave at once". `race/explorer` says what is
 searched.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from zdd_agent.model.operation import Outcome
 from zdd_agent.model.record import Confirming, GoingBack, Record
 from zdd_agent.model.service import Rules
 
+ROOT = Path(__file__).resolve().parents[2]
 SOAK = pytest.mark.skipif(not os.environ.get("ZDD_SOAK"), reason="takes minutes: run `make soak`")
 ONE, TWO, HALF = MinHealthy(1), MinHealthy(2), MinHealthy(percent=50)
 # Seconds until a target that has registered again is healthy: an Application Load Balancer's first health check.
@@ -109,6 +111,14 @@ def test_with_answers_that_are_never_late_the_earlier_claim_wins_and_the_gap_is_
     found = explored(Race(2, ONE, lag=0))
     assert all(sorted(ends) == ["refused", "succeeded"] for ends in found.ends)
     assert found.below_seconds == guard.SETTLE_SECONDS + WARM
+
+
+def test_the_documents_state_these_figures() -> None:
+    said = " ".join((ROOT / "docs" / "operations.md").read_text("utf-8").split())
+    assert f"an answer of AWS shows everything that AWS accepted {LAG} s earlier" in said
+    assert f"at most {BELOW_OF_TWO} s, which are {LAG} s until the last look, and {WARM} s" in said
+    assert f"It is {guard.SETTLE_SECONDS + WARM:g} s when answers are never late" in said
+    assert f"one more may leave on a late answer: less than {BELOW_OF_MORE} s" in said
 
 
 # What happens beyond
