@@ -41,7 +41,7 @@ class Race:
         delay: the deregistration delay.
         floor: `drain.floor_seconds`.
         wait: `--wait`.
-        rejoins: each host rejoins once its drain has ended.
+        verbs: what each host does, one after another without a pause.
         kills: how many times a host is killed, at any moment.
         restarts: seconds from a kill to the daemon's start; None: it never starts again.
         decide: what a host does next.
@@ -57,7 +57,7 @@ class Race:
     delay: int = 20
     floor: int = 20
     wait: int = 0
-    rejoins: bool = False
+    verbs: tuple[Verb, ...] = (Verb.DRAIN,)
     kills: int = 0
     restarts: tuple[int | None, ...] = (1, 10, None)
     decide: Decide = decided
@@ -116,8 +116,7 @@ class Explorer:
 
     def explore(self) -> Found:
         """Everything that can happen, up to the first promise that is broken."""
-        verbs = (Verb.DRAIN, Verb.REJOIN) if self.race.rejoins else (Verb.DRAIN,)
-        hosts = (self._number(Host(verbs)),) * self.race.count
+        hosts = (self._number(Host(self.race.verbs)),) * self.race.count
         first = World(BEGIN, (IN_SERVICE,) * self.race.count, hosts, None, self.race.kills)
         found, waiting = Found(first, {first: None}), deque([first])
         while waiting:

@@ -19,7 +19,7 @@ from zdd_agent.decide import guard
 from zdd_agent.decide.actions import Action, Confirm, End, GoBack, Look, Register, Wait
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.model.aws import MinHealthy
-from zdd_agent.model.operation import Outcome
+from zdd_agent.model.operation import Outcome, Verb
 from zdd_agent.model.record import Confirming, GoingBack, Record
 from zdd_agent.model.service import Rules
 
@@ -80,8 +80,14 @@ def test_a_host_that_keeps_trying_is_out_for_no_longer() -> None:
     assert found.below_seconds == BELOW_OF_TWO
 
 
-def test_hosts_that_rejoin_afterwards_are_out_for_no_longer() -> None:
-    found = explored(Race(2, ONE, starts=60, rejoins=True))
+def test_a_caller_who_asks_again_at_once_makes_it_no_longer() -> None:
+    found = explored(Race(2, ONE, verbs=(Verb.DRAIN,) * 3))
+    assert found.below_seconds == BELOW_OF_TWO
+
+
+@pytest.mark.parametrize("delay", [20, 0])
+def test_hosts_that_rejoin_afterwards_succeed_and_are_out_for_no_longer(delay: int) -> None:
+    found = explored(Race(2, ONE, starts=60, delay=delay, verbs=(Verb.DRAIN, Verb.REJOIN)))
     assert set(found.ends) == {("succeeded", "succeeded")}
     assert found.below_seconds == BELOW_OF_TWO
 

@@ -207,12 +207,13 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
 def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
     give_up = one.started_at + one.request.wait
     if evidence.returned_at is not None:
-        # An answer that is older than the lost race may show the others as healthy, and this host would leave again.
-        again = evidence.returned_at + API_LAG_SECONDS
-        if again >= give_up or one.cancelled_by is not None:
-            return End(Outcome.REFUSED, "", state.failure)
-        note = f"registered again, retrying: {state.failure.message}"
-        return Wait(again, note) if now < again else Retry(give_up + DISCOVERY_SECONDS)
+        # Until AWS shows this, an answer may be older than the lost race: whoever asks next would leave once more.
+        shown_at = evidence.returned_at + API_LAG_SECONDS
+        if now < shown_at and one.cancelled_by is None:
+            return Wait(shown_at, f"registered again, waiting until AWS shows it: {state.failure.message}")
+        if now < give_up and one.cancelled_by is None:
+            return Retry(give_up + DISCOVERY_SECONDS)
+        return End(Outcome.REFUSED, "", state.failure)
     if evidence.refused is not None:
         error, at = evidence.refused
         if now >= one.deadline:
