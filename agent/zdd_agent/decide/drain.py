@@ -265,12 +265,16 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
 def _going_back(
     record: Record, state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules
 ) -> Action:
-    if record.leaving is not None and not evidence.returned:
+    if record.leaving is not None and evidence.returned_at is None:
         # A host that will be gone must not come back. The agent begins another drain, which goes on from here.
         message = f"cannot go back: {record.leaving.why}"
         return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
     give_up = one.started_at + one.request.wait
-    if evidence.returned:
+    if evidence.returned_at is not None:
+        # Until AWS shows this, an answer may be older than the lost race: whoever asks next would leave once more.
+        shown_at = evidence.returned_at + API_LAG_SECONDS
+        if now < shown_at and one.cancelled_by is None:
+            return Wait(shown_at, f"registered again, waiting until AWS shows it: {state.failure.message}")
         if now < give_up and one.cancelled_by is None:
             return Retry(give_up + DISCOVERY_SECONDS)
         return End(Outcome.REFUSED, "", state.failure)

@@ -86,7 +86,7 @@ class Evidence:
         place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
-        returned: what a drain that goes back deregistered is registered again.
+        returned_at: when what a drain that goes back deregistered was registered again, seconds.
         refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
         senses: what the kernel told; our own changes do not end it.
     """
@@ -99,7 +99,7 @@ class Evidence:
     place: ScalingPlace | None = None
     tallies: tuple[Tally, ...] = ()
     probe_again_at: float = 0.0
-    returned: bool = False
+    returned_at: float | None = None
     refused: tuple[AgentError, float] | None = None
     senses: Senses = Senses()
 
@@ -144,14 +144,14 @@ class Evidence:
             case NotTaken(error):
                 return replace(self._outdated(), refused=(error, now))
             case Done():
-                return self._done(action)
+                return self._done(action, now)
 
-    def _done(self, action: Action) -> Evidence:
+    def _done(self, action: Action, now: float) -> Evidence:
         match action:
             case Deregister() | GoBack() | ExitStandby():
                 return self._outdated()
             case Register() | Launch():
-                return replace(self._outdated(), returned=True)
+                return replace(self._outdated(), returned_at=now)
             case Retry():
                 return Evidence(senses=self.senses)
             case _:

@@ -8,7 +8,7 @@ these are back; when they are not after `YIELD_SECONDS` (killed, cancelled, cut 
 So does a host that deregistered later than `CLAIM_SECONDS` after the look that allowed it to leave, whatever its Id.
 
 What this cannot do without a lock that all hosts share: from the two deregistrations until the host that goes back is
-`healthy` again, both are out. docs/reliability.md states how long that can last.
+`healthy` again, both are out. docs/operations.md states how long that can last; tests/race checks it.
 """
 
 from __future__ import annotations

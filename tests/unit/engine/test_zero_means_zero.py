@@ -443,6 +443,25 @@ def test_a_wait_goes_on_after_a_lost_race() -> None:
     assert succeeded(loser.record().last)  # type: ignore[arg-type]  it has ended
 
 
+def test_a_late_answer_does_not_let_a_host_leave_again_that_has_just_gone_back() -> None:
+    winner, loser = racing()
+    both_leave(winner, loser, wait=900.0)
+    together(winner, loser, seconds=3)
+    listed = loser.aws.health  # as it was before the two left
+    before = tuple(replace(h, state=State.HEALTHY) for h in listed(arn("web")))
+    since = loser.clock.time
+
+    def late(asked: str) -> tuple[TargetHealth, ...]:
+        """Late is every answer that comes within the lag, except the second look after the deregistration."""
+        seen = listed(asked)
+        back = any(h.target.id == "i-1" and h.state is not State.DRAINING for h in seen)
+        return before if back and loser.clock.time < since + API_LAG_SECONDS else seen
+
+    loser.aws.health = late  # type: ignore[method-assign]  the fake's own seam
+    together(winner, loser, seconds=60)
+    assert loser.aws.calls.count("DeregisterTargets") == 2, "each of the two has left once"
+
+
 # Time
 
 
