@@ -27,7 +27,7 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.apply import apply
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
-from zdd_agent.engine.events import EventId, fields
+from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.progress import EventLog
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Target
