@@ -258,7 +258,7 @@ def test_a_second_daemon_is_refused_even_while_the_first_is_stopped(folder: Path
 
 def test_a_file_that_is_no_socket_is_never_removed(folder: Path) -> None:
     (folder / "agent.sock").write_text("precious")
-    assert "is no socket" in refused(folder)
+    assert "is not a socket" in refused(folder)
     assert (folder / "agent.sock").read_text() == "precious"
 
 
