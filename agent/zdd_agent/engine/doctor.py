@@ -18,7 +18,7 @@ from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 SKEW_SECONDS = 60.0
 
-# A check answers what is well, or raises AgentError with what to do.
+# A check returns what it found to be right, or raises AgentError with what to do.
 Check = Callable[[], str]
 
 
