@@ -171,7 +171,7 @@ def _remove_stale(path: Path) -> None:
         except FileNotFoundError:
             return
         except (TimeoutError, BlockingIOError):
-            log.warning("whoever serves %s does not answer", path)
+            log.warning("the process that serves %s does not answer", path)
         except ConnectionRefusedError:
             if not path.is_socket():  # somebody else's file refuses a connection too
                 raise FileExistsError(errno.EEXIST, "a file that is not a socket is in its place") from None
