@@ -19,7 +19,7 @@ class Metadata(Protocol):
         """Who this host is, with addresses that were asked at most `max_age` seconds ago."""
 
     def being_terminated(self) -> bool:
-        """Whether this instance's Auto Scaling group wants it gone; False for one that is in no group."""
+        """Whether the Auto Scaling group of this instance is about to terminate it; False without a group."""
 
     def role(self) -> str:
         """The ARN of this host's instance profile. Raises AgentError AWS_DENIED when it has none."""

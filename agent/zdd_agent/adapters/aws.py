@@ -1,4 +1,4 @@
-"""The one place where SDK clients are built, lazily and once; bounds each call through them."""
+"""Builds the SDK's clients, lazily and once, in this one place; bounds each call through them."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetH
 
 
 def named_targets(identity: Identity, groups: Sequence[TargetGroup]) -> tuple[Target, ...]:
-    """One target a group, on the group's own port: for a host that was never in them.
+    """One target for each group, on the group's own port: for a host that was never in them.
 
     Raises:
         AgentError: CONFIGURATION, when this host has no address of a group's family.
