@@ -2,7 +2,7 @@
 folder $ZDD_PACKAGE_OUT, which is emptied first; the same commit gives the same bytes.
 
 One deb serves Debian 12 and Ubuntu 24.04: the private tree is the same except for the one compiled module of
-pydantic-core, and it holds that for both their Pythons. The rpm is for Amazon Linux 2023 and its python3.11.
+pydantic-core, and it holds that module for the Python of each. The rpm is for Amazon Linux 2023 and its python3.11.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sbom import sbom
 TOP = Path(__file__).resolve().parent.parent
 OUT = Path(os.environ.get("ZDD_PACKAGE_OUT", TOP / "build" / "package"))
 TREE = "usr/lib/zdd-agent"
-# The services of botocore's 440 that stay: those the agent calls, and those its credential providers call.
+# Those of botocore's 440 services that stay: the ones that the agent and its credential providers call.
 SERVICES = ("autoscaling", "dynamodb", "ec2", "elbv2", "iam", "signin", "sso", "sso-oidc", "sts")
 DESCRIPTION = """Takes an EC2 host out of its load balancer and puts it back
 zdd-agent drain deregisters this host from its AWS target groups and returns

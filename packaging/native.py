@@ -58,12 +58,12 @@ def build_systemd_python(tree: Path, triplet: str, requirements: Path, cache: Pa
 
 
 def _check(built: Path) -> None:
-    """Check that Python or a named library defines every symbol that this needs: only the host would show it else."""
+    """Check that Python or a named library defines every symbol that this needs: otherwise only the host shows it."""
     said = subprocess.run(["nm", "-D", "--undefined-only", built], check=True, stdout=subprocess.PIPE, text=True).stdout
     names = [line.split()[-1] for line in said.splitlines() if " w " not in line]
     lost = [name for name in names if "@" not in name and not name.startswith(("Py", "_Py"))]
     if lost:
-        raise SystemExit(f"cannot build {built.name}: nobody defines {', '.join(lost)}")
+        raise SystemExit(f"cannot build {built.name}: nothing defines {', '.join(lost)}")
 
 
 def _source(requirements: Path, cache: Path) -> Path:

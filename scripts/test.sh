@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test.sh [--system] [PYTEST-ARGUMENT…]: all tests; those on hosts with real systemd where this machine can run them.
-# --system: those alone, and it is an error where it cannot.
+# test.sh [--system] [PYTEST-ARGUMENT…]: all tests. Those on hosts with real systemd run if this machine can run them.
+# --system: only those; it is an error if this machine cannot run them.
 set -euo pipefail
 system=
 [ "${1:-}" = --system ] && system=1 && shift
@@ -17,7 +17,8 @@ else
     [ -z "$system" ] || exit 1
     set -- --ignore tests/system "$@"
 fi
-# Most of these tests wait most of the time: for a balancer's delays, for a host that boots. So more at once than cores.
+# Most of these tests wait most of the time: for a balancer's delays, for a host that boots. So more run at once
+# than there are cores.
 # One module, one process: its tests share hosts or a lab. tests/conftest.py says which module begins first.
 workers=$(($(getconf _NPROCESSORS_ONLN) * 2))
 exec .venv/bin/pytest -n "$workers" --dist loadscope --no-loadscope-reorder ${system:+tests/system} "$@"

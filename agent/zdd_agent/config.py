@@ -17,11 +17,11 @@ from zdd_agent.settings import Settings
 
 DEFAULT_FILE = Path("/etc/zdd-agent/config.toml")
 PREFIX = "ZDD_AGENT_"
-_VARIABLE = "variable "  # how a complaint names a source that is no file
+_VARIABLE = "variable "  # how a complaint names a source that is not a file
 # Where the file is, the unit's boot ID, and the tests' failpoints: ours, but no settings.
 _NOT_SETTINGS = frozenset({"ZDD_AGENT_BOOT_ID", "ZDD_AGENT_CONFIG", "ZDD_AGENT_FAILPOINT"})
-# How like the name of a setting that of a variable must be to be a slip for it: SOKET is (0.91), and STATE_DIR (0.75);
-# SOCKET_PATH (0.71) is somebody else's.
+# How similar the name of a variable must be to that of a setting to count as a typo: SOKET does (0.91), and STATE_DIR
+# (0.75); SOCKET_PATH (0.71) is somebody else's.
 _SLIP_RATIO = 0.75
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 def load(environ: Mapping[str, str]) -> Settings:
     """Read the files, lay the variables over them, and check the whole.
 
-    `ZDD_AGENT_CONFIG` names another file than /etc/zdd-agent/config.toml; `conf.d/*.toml` beside it is read after
+    `ZDD_AGENT_CONFIG` names a file other than /etc/zdd-agent/config.toml; `conf.d/*.toml` beside it is read after
     it, in the order of the names. `ZDD_AGENT_POLL__INTERVAL_SECONDS=5` sets `poll.interval_seconds`. A variable that is
     neither a setting nor like one is somebody else's: it is logged and ignored.
 
@@ -85,7 +85,7 @@ def _merge(
     for key, value in new.items():
         path = (*at, key)
         if isinstance(value, dict) and not isinstance(into.get(key, {}), dict) and _table(_field(path)) is not None:
-            continue  # a value where this table belongs: it stays, to be complained of with its own source
+            continue  # a value where a table belongs: it stays, so that the complaint names its source
         origin[path] = source
         if not isinstance(value, dict):
             into[key] = value
@@ -141,7 +141,7 @@ def _variables(table: type[BaseModel] = Settings, at: str = PREFIX) -> Iterator[
 
 
 def _is_meant_for_us(name: str) -> bool:
-    """Whether a variable is a setting or a slip for one, rather than somebody else's with the same prefix."""
+    """Whether a variable is a setting or a typo of one, rather than somebody else's with the same prefix."""
     key = name.removeprefix(PREFIX)
     if _table(Settings.model_fields.get(key.partition("_")[0].lower())) is not None:
         return True

@@ -40,9 +40,9 @@ from zdd_agent.settings import AccessSettings, Settings
 
 log = logging.getLogger("zdd_agent")
 
-# Seconds that answers under way get to leave when the daemon stops.
+# Seconds in which answers under way can still be sent when the daemon stops.
 GOODBYE_SECONDS = 2.0
-# Seconds in which a live daemon takes a connection: what does not is no reason to start a second one.
+# Seconds in which a live daemon accepts a connection. One that does not is still no reason to start a second one.
 PROBE_SECONDS = 1.0
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -50,7 +50,8 @@ _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 def serve() -> int:
     """Run the daemon until SIGTERM or SIGINT. Raises AgentError when it cannot start."""
     log_to(os.environ)
-    # Every thread inherits it; one takes them. `stop` takes locks that a signal handler could find held by itself.
+    # Every thread inherits the mask, and one thread takes the signals. A handler would not do: `stop` takes locks
+    # that the interrupted thread may hold.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     passed = passed_listener()
     try:
@@ -64,7 +65,7 @@ def serve() -> int:
 
 def _serve(passed: socket.socket | None) -> int:
     settings = load(os.environ)
-    # Before anything reads the state: it may be that of a daemon that runs.
+    # Before anything reads the state: it may belong to a daemon that is running.
     listener = passed or _listen(settings)
     files = FileStore(settings.state_directory)
     files.claim()
@@ -96,7 +97,7 @@ def _serve(passed: socket.socket | None) -> int:
     transport = Transport(listener, api.handle, error_response)
 
     def stop() -> None:
-        # First, or whoever waits asks again at once: the loop may be in a call to AWS for many seconds yet.
+        # First, or whoever waits asks again at once: the loop may still be in a call to AWS for many seconds.
         transport.stop_accepting()
         engine.runner.stop()
 
@@ -151,7 +152,7 @@ def _policy(access: AccessSettings) -> Policy:
     operators, no_user = numbers(access.operator_users, user)
     operator_groups, no_group = numbers(access.operator_groups, group)
     if "operator_groups" not in access.model_fields_set:
-        no_group = ()  # the default, which is there only where a package made it
+        no_group = ()  # the default group exists only where a package created it
     readers, no_reader = numbers(access.reader_users, user)
     reader_groups, no_reader_group = numbers(access.reader_groups, group)
     for name in (*no_user, *no_group, *no_reader, *no_reader_group):
@@ -190,10 +191,10 @@ def _remove_stale(path: Path) -> None:
         except FileNotFoundError:
             return
         except (TimeoutError, BlockingIOError):
-            log.warning("whoever serves %s does not answer", path)
+            log.warning("the process that serves %s does not answer", path)
         except ConnectionRefusedError:
-            if not path.is_socket():  # a file of somebody else's refuses a connection too
-                raise FileExistsError(errno.EEXIST, "it is there, and is no socket") from None
+            if not path.is_socket():  # somebody else's file refuses a connection too
+                raise FileExistsError(errno.EEXIST, "a file that is not a socket is in its place") from None
             path.unlink()
             return
     raise AgentError(

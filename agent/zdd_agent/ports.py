@@ -33,13 +33,13 @@ class LoadBalancing(Protocol):
     """Elastic Load Balancing v2. Every call raises AgentError; `transient` tells whether to ask again."""
 
     def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
-        """The groups of these names or ARNs, whatever their VPC, without their attributes; and the names of none."""
+        """The groups of these names or ARNs, in any VPC, without their attributes; and the names that no group has."""
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
         """All groups of the VPC, without their attributes (see `with_attributes`)."""
 
     def with_attributes(self, group: TargetGroup) -> TargetGroup:
-        """The same group with all that its attributes say, such as its deregistration delay, filled in."""
+        """The same group with its attributes filled in, such as the deregistration delay."""
 
     def health(self, group: str) -> tuple[TargetHealth, ...]:
         """Every target of the group, each port on its own."""
@@ -61,10 +61,10 @@ class Instances(Protocol):
     """Amazon EC2, for target groups that balance each zone on its own."""
 
     def zones(self, instance_ids: Sequence[str]) -> Mapping[str, str]:
-        """The Availability Zone of each of these instances, less those that EC2 does not know. Raises AgentError."""
+        """The Availability Zone of each of these instances that EC2 knows. Raises AgentError."""
 
     def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
-        """Those of these instances that run. Raises AgentError; AWS_DENIED where the role may not ask."""
+        """The running ones of these instances. Raises AgentError; AWS_DENIED when the role may not ask."""
 
 
 class AutoScaling(Protocol):
@@ -102,7 +102,7 @@ class Sensor(Protocol):
         """Those of them that ended since the last call of `sample` or `ended`. Raises like `sample`."""
 
     def close(self) -> None:
-        """Nobody watches for now; the next sample asks anew."""
+        """Stop watching; the next sample starts afresh."""
 
 
 class Prober(Protocol):
@@ -122,7 +122,7 @@ class Store(Protocol):
         """Returns when the record and its folder are synced. Raises AgentError STORE, transient."""
 
     def set_aside(self, cause: str) -> None:
-        """Keep what was written under another name, and say so loudly. Raises AgentError STORE, transient."""
+        """Keep the file under another name, and log that. Raises AgentError STORE, transient."""
 
 
 class Postures(Protocol):
@@ -139,7 +139,7 @@ class Clock(Protocol):
         """Seconds since the epoch; never jumps while the daemon lives."""
 
     def wait(self, wake: Event, seconds: float) -> None:
-        """Sleep for at most so long; `wake` cuts it short."""
+        """Sleep for at most this long; `wake` cuts it short."""
 
 
 class Supervisor(Protocol):

@@ -55,7 +55,7 @@ class FloorSeconds(_Table):
     # New connections for 120 s whatever the deregistration delay, https://github.com/aws/containers-roadmap/issues/470
     # and https://github.com/kubernetes-sigs/aws-load-balancer-controller/issues/2366; up to 300 s are quoted.
     network: Seconds = Field(300.0, description="seconds, more than 0")
-    # Nobody has published a measurement; as the other balancer that forwards flows.
+    # Nobody has published a measurement; the same as for the other balancer that forwards flows.
     gateway: Seconds = Field(300.0, description="seconds, more than 0")
 
     @property
@@ -68,7 +68,7 @@ class DrainSettings(_Table):
     """What ends a drain."""
 
     until: Until = Field(Until.CLOSED, description="`closed`, `idle` or `unused`")
-    # No choice any more. Version 0.1.0 knew `adaptive`, and a host that names it must still start: `Settings.outdated`.
+    # No longer a choice. Version 0.1.0 knew `adaptive`, and a host that names it must still start: `Settings.outdated`.
     floor: Literal["fixed", "adaptive"] = Field("fixed", description="`fixed`")
     floor_seconds: FloorSeconds = FloorSeconds()
     quiet_seconds: Seconds = Field(5.0, description="seconds without traffic that count as quiet, more than 0")

@@ -21,7 +21,7 @@ from zdd_agent.errors import BY_WIRE
 from zdd_lab.threaded import ThreadedLab
 
 MODULES = ("zdd_drain", "zdd_rejoin", "zdd_status")
-# Of ansible-test's sanity tests those that install nothing.
+# Those of ansible-test's sanity tests that install nothing.
 OFFLINE = (
     "action-plugin-docs", "compile", "empty-init", "ignores", "line-endings", "no-assert", "no-get-exception",
     "no-illegal-filenames", "no-smart-quotes", "replace-urlopen", "shebang", "symlinks", "use-argspec-type-path",

@@ -27,11 +27,11 @@ from zdd_lab.traffic.records import Record, read_records
 
 SOAK = bool(os.environ.get("ZDD_SOAK"))
 REPORTS = Path(__file__).resolve().parents[2] / "build" / "faults"
-# Seconds of the deregistration delay: longer than the nodes' lag of up to 2 s and the slowest request behind it
+# Seconds of the deregistration delay: longer than the nodes' lag of up to 2 s and the slowest request after it
 # together. A node cuts what is still under way when the delay is over, and no agent can help that.
 DELAY_SECONDS = 5.0
 SECOND_PORT = 8081  # of the balancer's second listener
-# Seconds after which a command that has not ended hangs: above the longest deadline that the agent derives here, 120 s.
+# Seconds after which a command counts as hanging: above the longest deadline that the agent derives here, 120 s.
 PATIENCE = 180.0
 # Checks in a row that a host may miss: the lab's are ten times as fast as AWS's, and a busy machine is not.
 _MISSES = 8
@@ -55,7 +55,7 @@ class Told:
 
 @dataclass
 class Row:
-    """One row of docs/reliability.md. `repeat` are the words behind `pytest`."""
+    """One row of docs/reliability.md. `repeat` are the words after `pytest`."""
 
     fault: str
     phase: str
@@ -177,7 +177,7 @@ class Subject:
 
     async def status(self) -> dict[str, Any]:
         told = await self.command("status", "--json")
-        while told.code == 5:  # a failpoint that was still to come
+        while told.code == 5:  # a failpoint that was not reached yet
             await self.up()
             told = await self.command("status", "--json")
         assert told.code == 0, told.err
@@ -236,9 +236,7 @@ class Subject:
         status = await self.status()
         if status["posture"] != "in_service" or status["drained_since"] is not None:
             wrong.append(f"status says {status['posture']}, drained_since {status['drained_since']}")
-        if (
-            self.phase() and not self.wrapped
-        ):  # its end could not be put on disk: a daemon that starts goes on from there
+        if self.phase() and not self.wrapped:  # its end could not be put on disk: the next daemon goes on from there
             await self.kill()
             await until(lambda: self.phase() is None)
         if self.phase() is None and self.on_disk()["out_since"] is not None:
@@ -303,7 +301,7 @@ class Site:
         return wrong
 
     def refusals(self) -> list[str]:
-        """What the nodes answered of their own, and when that host was out."""
+        """What the nodes themselves answered, and when that host was out."""
         found = []
         names = {host.identity.instance_id: host.name for host in self.lab.hosts}
         for node in self.lab.plane.nodes.values():
@@ -315,14 +313,14 @@ class Site:
         return found
 
     async def watch_floor(self) -> None:
-        """Keep the lowest number of healthy targets that each group ever had."""
+        """Record the lowest number of healthy targets that each group ever had."""
         while True:
             for group in self.groups:
                 self.lowest[group] = min(self.lowest.get(group, 10**6), self.healthy(group))
             await asyncio.sleep(0.05)
 
     async def spread(self, works: list[Callable[[Subject], Awaitable[None]]]) -> None:
-        """Let the subjects do these works, each one at a time, until none is left."""
+        """Share this work among the subjects, one piece at a time each, until none is left."""
         waiting = list(reversed(works))
 
         async def one(subject: Subject) -> None:
@@ -343,7 +341,7 @@ async def until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
 
 @contextmanager
 def site(subjects: int, folder: Path, *, settings: str = "min_healthy = 2\n") -> Iterator[Site]:
-    """A lab with so many subjects, and two hosts besides them that stay in."""
+    """A lab with this many subjects, and two further hosts that stay in."""
     profile = replace(FAST, deregistration_delay=DELAY_SECONDS, check_timeout=0.9, unhealthy_threshold=_MISSES)
     with ThreadedLab(
         prefix=free_prefix(), profile=profile, hosts=subjects + 2, agents=False, app_arguments=_SLOW_APP
@@ -352,7 +350,7 @@ def site(subjects: int, folder: Path, *, settings: str = "min_healthy = 2\n") ->
         _add_group(built)
         for host in built.lab.hosts:
             config = host.folder / "config.toml"
-            # The lab's loop shares this process, and two cores, with what it is tested by: its nodes may let go later
+            # The lab's loop shares this process, and two cores, with its tests: its nodes may stop sending later
             # than their lag of up to 2 s, which a real balancer's do not. So the floor is twice the lab's own 3 s.
             # And between its two probes a host probes for a second, so that a fault can begin in that phase.
             text = config.read_text("utf-8")
@@ -398,7 +396,7 @@ def load(built: Site, file: Path) -> Iterator[None]:
 
 
 def failures(built: Site, file: Path) -> tuple[list[Record], list[str]]:
-    """Every request of the load; what became of those that failed, and behind them why the nodes say so."""
+    """Every request of the load; what became of those that failed, followed by the nodes' reasons."""
     records = list(read_records(file))
     failed = [f"{r.started:.3f} +{r.latency_ms / 1000:.3f}: {r.status} {r.error}" for r in records if r.failed]
     return records, failed + (built.refusals() if failed else [])

@@ -1,7 +1,7 @@
-"""The wall clock is set while the agent is down: over the core in fake time, for a real host's clock is its own.
+"""The wall clock is set while the agent is down: over the core in fake time, since no test may set a real host's clock.
 
-While the agent runs a set clock does not reach it (`SystemClock` goes by CLOCK_BOOTTIME); but the moments on disk are
-wall-clock time, and a restart compares them with a new one.
+While the agent runs, setting the clock has no effect on it (`SystemClock` reads CLOCK_BOOTTIME); but the moments on
+disk are wall-clock time, and a restart compares them with a new one.
 """
 
 from __future__ import annotations

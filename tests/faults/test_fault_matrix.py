@@ -1,7 +1,7 @@
-"""Each fault in each phase: an honest exit code, a true status, and a next command that heals.
+"""Each fault in each phase: an honest exit code, a true status, and a next command that succeeds.
 
 The rows run side by side on many hosts of one lab; each test then looks at its own row. A fault `passes` after a
-while, and the command must succeed; or it `stays` until the command has ended, and the one behind it must heal. Where
+while, and the command must succeed; or it `stays` until the command has ended, and the next command must succeed. Where
 a phase is over in a moment, a slow answer of AWS holds it until the fault has struck.
 """
 
@@ -24,7 +24,7 @@ from zdd_agent.errors import exit_code
 from zdd_lab.model.faults import Fault, FaultKind
 
 SUBJECTS = 14
-# The phases of a drain, each with one of a rejoin: a run goes through both.
+# The phases of a drain, each paired with one of a rejoin: a run goes through both.
 PHASES = (("guarding", "probing"), ("deregistering", "registering"), ("draining", "warming"))
 # What holds a short phase: this action's answer comes late.
 _HOLD = {"guarding": "DescribeTargetGroups", "deregistering": "DeregisterTargets", "registering": "RegisterTargets"}
@@ -177,7 +177,7 @@ TROUBLES = {
     "app-dead": Trouble(app_dies, app_lives, loses_requests=True),
     "zone-down": Trouble(zone_down, zone_up, loses_requests=True),
 }
-# In a plain run these only pass: what they look like to the agent while they stay is what another one shows.
+# In a plain run these faults only pass: while they stay, they look to the agent like another one of the table.
 _PASS_ONLY = () if SOAK else ("503", "500", "timeout-before-effect", "disk-full-by-limit")
 CASES = [
     (name, phase, how)
@@ -265,7 +265,7 @@ async def heal(subject: Subject, verb: str, case: Case, *, heard: bool) -> int:
 
 
 async def wrong_in_words(subject: Subject, told: Told) -> list[str]:
-    """What the exit code and `status` contradict each other in, while the fault is still there."""
+    """Where the exit code and `status` contradict each other, while the fault is still there."""
     error = (await subject.status())["operation"]["error"]
     said = exit_code(error["kind"]) if error else 0
     wrong = [] if said == told.code else [f"exit {told.code}, but the operation ended with {error}"]
@@ -275,7 +275,7 @@ async def wrong_in_words(subject: Subject, told: Told) -> list[str]:
 
 
 async def wrong_posture(subject: Subject) -> list[str]:
-    """What `status` says that the lab knows better, once AWS can be asked again."""
+    """Where `status` is wrong, as the lab knows, once AWS can be asked again."""
 
     def truth() -> set[str]:
         targets = subject.site.targets(subject.host)
@@ -322,7 +322,7 @@ async def cycle(subject: Subject, cases: tuple[Case | None, Case | None]) -> Non
 
 
 async def _recover(subject: Subject, name: str, verb: str) -> None:
-    """After a row that went wrong: the next one shall have its chance."""
+    """After a row that went wrong: clean up, so that the next one starts fresh."""
     with suppress(OSError, AssertionError):
         await TROUBLES[name].ends(subject)
     clear(subject)

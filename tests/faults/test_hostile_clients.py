@@ -1,4 +1,4 @@
-"""Callers that send anything, slowly, by halves or in crowds: no crash, no hang, no leak; others are served."""
+"""Callers that send anything, slowly, in part or in crowds: no crash, no hang, no leak; others are served."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def honest(daemon: Daemon) -> None:
 
 @contextmanager
 def nothing_is_kept(daemon: Daemon, pooled: int = 0) -> Iterator[None]:
-    """What the callers inside held is free again soon after; but for so many connections to AWS in the SDK's pool."""
+    """What the callers inside held is free again soon after, except for `pooled` connections in the SDK's pool."""
     answer(daemon)
     time.sleep(0.1)
     threads, descriptors = daemon.held()
@@ -271,7 +271,7 @@ def test_schemathesis_finds_no_fault_in_the_api(daemon: Daemon, tmp_path: Path) 
     bridge = Bridge(daemon)
     argv = [str(Path(sys.executable).with_name("schemathesis")), "run", str(_OPENAPI), "--url", bridge.url]
     argv += ["--max-examples", str(EXAMPLES), "--request-timeout", "60", "--no-color", "--seed", "1"]
-    # A schema cannot say that a drain knows no `probe` to force, nor which moment an operation is for.
+    # A schema cannot say that a drain has no `probe` to force, nor when a call is allowed.
     argv += ["--exclude-checks", "positive_data_acceptance"]
     argv += ["--report", "json", "--report-json-path", str(tmp_path / "report.json")]
     with nothing_is_kept(daemon, pooled=4):

@@ -1,4 +1,4 @@
-"""`kill -9` of the daemon before and behind every write and every AWS call of a drain and of a rejoin.
+"""`kill -9` of the daemon before and after every write and every AWS call of a drain and of a rejoin.
 
 The matrix runs as a whole, side by side on many hosts of one lab under load; each test then looks at its own rows. How
 often each call is made is found out by a first run, in which the failpoints kill nobody.
@@ -42,7 +42,7 @@ IN_FLIGHT = [
     ("rejoin", "RegisterTargets", "after"),
 ]
 _HANGS = {"before": FaultKind.TIMEOUT_BEFORE_EFFECT, "after": FaultKind.TIMEOUT_AFTER_EFFECT}
-# What a command may answer whose daemon was killed: done, or that it cannot tell since the daemon went away.
+# What a command may answer when its daemon was killed: done, or that it cannot tell because the daemon went away.
 _HONEST = (0, 5)
 _TRIES = 4
 _NEVER = {VARIABLE: "nothing:before:1"}
@@ -112,7 +112,7 @@ async def kill_in_flight(site: Site, subject: Subject, action: str, effect: str)
     before = calls[own]
     site.lab.faults.add(Fault(_HANGS[effect], action=action, client=subject.name, count=1, seconds=5.0))
     await until(lambda: calls[own] > before)
-    await asyncio.sleep(0.1)  # the lab acts on it, where it shall have an effect
+    await asyncio.sleep(0.1)  # the lab acts on it, in the runs in which it should have an effect
     await subject.kill()
 
 
@@ -138,7 +138,7 @@ async def everything(site: Site, wanted: dict[tuple[str, str, str], list[Kill]])
 
 
 def _multiply(wanted: dict[tuple[str, str, str], list[Kill]]) -> None:
-    """Each run several times, and each with a second kill somewhere behind the first."""
+    """Each run several times, and each with a second kill somewhere after the first."""
     rng = random.Random(7)
     for (verb, *_), kills in wanted.items():
         calls = DRAIN_CALLS if verb == "drain" else REJOIN_CALLS

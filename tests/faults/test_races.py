@@ -17,7 +17,7 @@ class Killed(BaseException):
 
 
 class Pair:
-    """Two hosts over one AWS, each of which the guard has let go; a floor of one."""
+    """Two hosts over one AWS, both of which the guard has allowed to leave; one must stay."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()

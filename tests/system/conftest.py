@@ -1,4 +1,4 @@
-"""The hosts of these tests: two of them, with the installed deb. Left out, in one line, where they cannot be had."""
+"""The hosts of these tests: two of them, with the installed deb. Without them the tests are skipped, with a reason."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from zdd_lab.processes.children import bare_environment
 
 ROLE = str(HERE / "release")
 ROLLING = "zdd.agent.rolling"
-# What a cloud image has and the image of these tests has not.
+# What a cloud image has and the image of these tests lacks.
 EXTRA = ("openssh-server", "python3-apt", "sudo")
 DEPLOY = """#!/bin/sh
 [ "$1" != bad ] || exit 23
@@ -55,7 +55,7 @@ class Fleet:
         )  # fmt: skip
 
     def play(self, playbook: str | Path, **variables: Any) -> tuple[int, str]:
-        """Its exit and what it said."""
+        """Its exit code and its output."""
         play = self.start(playbook, **variables)
         said, _ = play.communicate(timeout=400)
         return play.returncode, said

@@ -39,7 +39,7 @@ application = 6.0
 
 
 class Failed(RuntimeError):  # noqa: N818  reads as what happened
-    """A command on a host ended with something else than 0."""
+    """A command on a host ended with an exit code other than 0."""
 
 
 def run(*argv: str | Path, check: bool = True, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
@@ -85,7 +85,7 @@ class Host:
         began = time.monotonic()
         for group in self._groups:
             group.mkdir(exist_ok=True)
-        # nspawn makes its groups below the one that it is started in: each host needs one of its own.
+        # nspawn makes its groups below the one in which it is started: each host needs its own.
         join = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in self._groups)
         argv = [
             *LEASH, "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=read-only",
@@ -127,7 +127,7 @@ class Host:
         return run(*self.argv("/bin/sh", "-c", script), check=check, seconds=seconds)
 
     def start(self, script: str) -> subprocess.Popen[str]:
-        """The same, not waited for."""
+        """The same, without waiting for its end."""
         return subprocess.Popen(
             self.argv("/bin/sh", "-c", script), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -1,4 +1,4 @@
-"""The lab for hosts that live elsewhere, in a network namespace of its own: `lab_process.py PREFIX STATE NAMESPACE...`.
+"""The lab in its own network namespace, for hosts that live elsewhere: `lab_process.py PREFIX STATE NAMESPACE...`.
 
 Each host has an IMDS on the link-local address, inside that host's namespace and nowhere else.
 """

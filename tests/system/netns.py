@@ -14,7 +14,7 @@ _CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
 
 def inside(namespace: str | Path, call: Callable[[], T]) -> T:
-    """What `call` returns there; a socket that it opens stays there. In a thread of its own, which alone moves."""
+    """What `call` returns there; a socket that it opens stays there. Only its own thread moves."""
     results: list[T] = []
     errors: list[BaseException] = []
 

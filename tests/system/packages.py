@@ -14,7 +14,7 @@ import pytest
 from hosts import HERE, TOP, Host, run
 
 BUILT = TOP / "build" / "test-packages"
-# All that a package is made of.
+# Everything that a package is made of.
 _FOLDERS = ("agent/zdd_agent", "packaging", "systemd")
 _FILES = ("requirements/agent.txt", "pyproject.toml", "CHANGELOG.md", "LICENSE")
 
@@ -30,12 +30,12 @@ def layer() -> Path:
 
 
 def built(kind: str) -> Path:
-    """Our package for this machine, of this tree as it is: kind is `deb` or `rpm`."""
+    """Our package for this machine, built from this tree: kind is `deb` or `rpm`."""
     name = f"{kind}-{run('dpkg', '--print-architecture').stdout.strip()}"
     folder = BUILT / f"{name}-{_fingerprint()}"
     BUILT.mkdir(parents=True, exist_ok=True)
     with (BUILT / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two processes one builds, the other finds it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one of two processes builds it, the other finds it
         if not folder.exists():
             for old in BUILT.glob(f"{name}-*"):
                 shutil.rmtree(old)

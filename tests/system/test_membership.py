@@ -1,4 +1,4 @@
-"""zdd-member@ and the hooks in one's own unit: a start never waits for the rejoin, and every stop drains."""
+"""zdd-member@, and the hooks in the app's own unit: a start never waits for the rejoin, and every stop drains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def slow_app(host: Host) -> Iterator[None]:
 
 @pytest.fixture
 def member(host: Host) -> Iterator[Host]:
-    """The host with zdd-member@app enabled."""
+    """The host, with zdd-member@app enabled."""
     host.sh("systemctl enable --now zdd-member@app.service")
     yield host
     host.sh(f"rm -f {MEMBER}; systemctl daemon-reload")

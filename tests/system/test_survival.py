@@ -33,7 +33,7 @@ def test_a_deploy_goes_on_when_the_agent_is_struck_in_the_middle(
     served: Site, deb: Path, blow: Callable[[Host, Path], None], moment: str
 ) -> None:
     host = served.hosts[0]
-    # The watchdog as it is, only sooner: the packaged minute would make this test one of minutes.
+    # The watchdog with a shorter time: with the packaged minute this test would take minutes.
     host.write("/etc/systemd/system/zdd-agent.service.d/watchdog.conf", "[Service]\nWatchdogSec=8s\n")
     host.sh("systemctl daemon-reload; systemctl restart zdd-agent.service")
     with served.load() as result:

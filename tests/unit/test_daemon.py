@@ -22,7 +22,7 @@ from metadata import metadata_service
 from wire import PATIENCE, Caller
 from zdd_agent.cli.client import Client
 
-# A signal that never comes back from its handler, or an agent that waits for ever, ends the test after so long.
+# Seconds after which a signal handler that never returns, or an agent that waits for ever, fails the test.
 GIVE_UP_SECONDS = 20
 
 
@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 
 def environ(folder: Path, **more: str) -> dict[str, str]:
-    """All that the daemon knows of this machine; AWS and the metadata service are not there."""
+    """Everything that the daemon knows of this machine; AWS and the metadata service are not there."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(Path(__file__).parents[2] / "agent"),
@@ -112,7 +112,7 @@ def refused_at_systemds_socket(folder: Path, config: str) -> None:
                 answer = caller.reply()
                 assert (answer.status, answer.error["kind"]) == (500, "configuration")
                 assert answer.error["message"] in done.stderr
-        with pytest.raises(BlockingIOError):  # for whoever is left there systemd would start it again, for ever
+        with pytest.raises(BlockingIOError):  # if a caller were left there, systemd would start it again for ever
             listener.accept()
 
 
@@ -258,7 +258,7 @@ def test_a_second_daemon_is_refused_even_while_the_first_is_stopped(folder: Path
 
 def test_a_file_that_is_no_socket_is_never_removed(folder: Path) -> None:
     (folder / "agent.sock").write_text("precious")
-    assert "is no socket" in refused(folder)
+    assert "is not a socket" in refused(folder)
     assert (folder / "agent.sock").read_text() == "precious"
 
 

@@ -1,4 +1,4 @@
-"""The documents: what they point to is there."""
+"""The documents: what they point to exists."""
 
 import re
 from collections.abc import Iterator

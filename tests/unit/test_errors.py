@@ -4,7 +4,7 @@ import pytest
 
 from zdd_agent.errors import BY_WIRE, AgentError, Kind, exit_code, nearest
 
-# The exit codes of docs: a deploy tool acts on them, so that they never change.
+# The exit codes in the documents: deploy tools act on them, so they never change.
 EXIT_CODES = {
     "failed": 1,
     "cancelled": 1,

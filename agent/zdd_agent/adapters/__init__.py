@@ -1,1 +1,1 @@
-"""One outside thing a module; each maps its own errors into the error tree."""
+"""One module for each outside thing; each maps its own errors into the error tree."""

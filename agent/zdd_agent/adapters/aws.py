@@ -1,4 +1,4 @@
-"""The one place where SDK clients are built, lazily and once; and how each call through them ends."""
+"""Builds the SDK's clients, lazily and once, in this one place; bounds each call through them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Aws:
         """The client of Elastic Load Balancing v2.
 
         Raises:
-            AgentError: METADATA_UNAVAILABLE, when the Region cannot be learnt.
-            BotoCoreError: no credentials yet, or none to be had (see `mapped`).
+            AgentError: METADATA_UNAVAILABLE, when the Region cannot be found out.
+            BotoCoreError: no credentials yet, or none at all (see `mapped`).
         """
         with self._lock:
             if self._elbv2 is None:
@@ -84,7 +84,7 @@ class Aws:
         given = self._environ.get("AWS_REGION") or session.get_config_variable("region")
         region = given or self._metadata.identity().region
         session.set_config_variable("region", region)  # for STS, too, which a profile may ask for a role's credentials
-        # A client keeps for good what it was built with, and a role may be attached yet.
+        # A client keeps for good what it was built with, and a role may still be attached later.
         if session.get_credentials() is None:
             raise NoCredentialsError
         config = Config(
@@ -126,14 +126,14 @@ class Service:
                 return ask()
 
         def failed(cause: str) -> AgentError:
-            hint = "check the network, the route to the endpoint, and the name service"
+            hint = "check the network, the route to the endpoint, and DNS"
             return AgentError(Kind.AWS_UNAVAILABLE, f"cannot call {operation}: {cause}", hint=hint, transient=True)
 
         return self._limit.run(within, failed, changes=changes)
 
     @contextmanager
     def mapped(self, operation: str) -> Iterator[None]:
-        """What the SDK raises inside becomes an AgentError that names the operation."""
+        """Inside, what the SDK raises becomes an AgentError that names the operation."""
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  loaded with the client
 
         from zdd_agent.adapters import aws_errors  # noqa: PLC0415  it imports the SDK

@@ -64,7 +64,7 @@ def mapped(error: Exception, service: str, operation: str) -> AgentError:
     return AgentError(
         Kind.AWS_UNAVAILABLE,
         f"{cannot}: {_line(error)}",
-        hint="check the network, the route to the endpoint, and the name service",
+        hint="check the network, the route to the endpoint, and DNS",
         transient=True,
     )
 

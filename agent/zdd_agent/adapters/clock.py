@@ -7,7 +7,7 @@ from threading import Event
 
 
 class SystemClock:
-    """Wall-clock time as of the start, carried on by the monotonic clock: a clock that is set does not jump it."""
+    """Wall-clock time as of the start, carried on by the monotonic clock: setting the clock does not move it."""
 
     def __init__(self) -> None:
         self._offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -17,5 +17,5 @@ class SystemClock:
         return self._offset + time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def wait(self, wake: Event, seconds: float) -> None:
-        """Sleep for at most so long; `wake` cuts it short."""
+        """Sleep for at most this long; `wake` cuts it short."""
         wake.wait(seconds)

@@ -27,9 +27,9 @@ _AT_LEAST_LEFT = timedelta(seconds=900 + 120)
 
 
 def use_role_of(metadata: InstanceMetadata, session: Session) -> None:
-    """Let the session take the role's credentials from our client; every other source keeps its place before it."""
+    """Let the session take the role's credentials from our client; the sources before it keep their places."""
     provider = session.get_component("credential_provider").get_provider(_PROVIDER)
-    # Not a provider of ours in its place: profiles with `credential_source = Ec2InstanceMetadata` hold this one, too.
+    # Our own provider in its place would not do: profiles with `credential_source = Ec2InstanceMetadata` hold this one.
     provider._role_fetcher = RoleCredentials(metadata)  # noqa: SLF001
 
 
@@ -44,7 +44,7 @@ class RoleCredentials:
 
         Raises:
             AgentError: METADATA_UNAVAILABLE, transient.
-            CredentialRetrievalError: the service answered something else.
+            CredentialRetrievalError: the service's answer holds no credentials.
         """
         role = (self._metadata.get(_PATH) or "").strip()
         text = self._metadata.get(_PATH + role) if role else None
@@ -70,4 +70,4 @@ def _refusal(text: str) -> str:
         said = json.loads(text)
         return f"{said['Code']}: {said['Message']}"
     except (ValueError, KeyError, TypeError):
-        return "the metadata service answered something else"
+        return "the metadata service's answer holds no credentials"

@@ -35,7 +35,7 @@ class Ec2:
         )
 
     def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
-        """Those of these instances that run."""
+        """The running ones of these instances."""
         return self._service.call(
             "DescribeInstances",
             lambda: frozenset(

@@ -39,7 +39,7 @@ class Elbv2:
         self._skew: float | None = None
 
     def named_groups(self, names: Sequence[str]) -> tuple[tuple[TargetGroup, ...], tuple[str, ...]]:
-        """The groups of these names or ARNs, whatever their VPC, without their attributes; and the names of none."""
+        """The groups of these names or ARNs, in any VPC, without their attributes; and the names that no group has."""
         return self._service.call("DescribeTargetGroups", lambda: self._named(names))
 
     def groups_in_vpc(self, vpc_id: str) -> tuple[TargetGroup, ...]:
@@ -48,7 +48,7 @@ class Elbv2:
         return tuple(group for group in groups if group.vpc_id == vpc_id)
 
     def with_attributes(self, group: TargetGroup) -> TargetGroup:
-        """The same group with all that its attributes say, such as its deregistration delay, filled in."""
+        """The same group with its attributes filled in, such as the deregistration delay."""
 
         def ask() -> TargetGroup:
             answer = self._client().describe_target_group_attributes(TargetGroupArn=group.arn)
@@ -96,10 +96,10 @@ class Elbv2:
         """Find out whether this host may register and deregister, changing nothing.
 
         AWS looks at permissions first. After that, deregistering what is not registered succeeds and does nothing,
-        and registering what cannot be a target is refused: so these two calls ask without doing.
+        and registering what cannot be a target is refused: so these two calls ask without changing anything.
 
         Args:
-            group: the group to be asked about.
+            group: the group to ask about.
             unregistered: a target that the group does not have.
 
         Raises:
@@ -124,7 +124,7 @@ class Elbv2:
         self._service.call("RegisterTargets", ask, changes=True)
 
     def _balancers_cross_zones(self, group: TargetGroup) -> bool:
-        if group.kind is BalancerKind.APPLICATION:  # always on at the balancer, off only for a group
+        if group.kind is BalancerKind.APPLICATION:  # always on for the balancer; only a group can turn it off
             return True
         with self._service.mapped("DescribeLoadBalancerAttributes"):
             for arn in group.balancers:
@@ -146,7 +146,7 @@ class Elbv2:
         return tuple(groups.values()), tuple(missing)
 
     def _some(self, key: str, words: list[str]) -> tuple[list[TargetGroup], list[str]]:
-        """AWS refuses the whole call for one group that does not exist; then each is asked for alone."""
+        """AWS refuses the whole call if one group does not exist; then ask for each group alone."""
         try:
             return self._groups(refuse_others=True, **{key: words}), []
         except AgentError as error:
@@ -241,6 +241,6 @@ def _register_entry(group: TargetGroup, target: Target) -> Any:
     if target.quic_server_id is not None:
         entry["QuicServerId"] = target.quic_server_id
     if group.target_type == "ip" and target.zone is not None:
-        # Taken for addresses only: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html
+        # For addresses only: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html
         entry["AvailabilityZone"] = target.zone
     return entry

@@ -1,8 +1,8 @@
 """A test switch: end the daemon with SIGKILL before or after one call of one port.
 
 `ZDD_AGENT_FAILPOINT=aws.deregister:after:1` kills after the first deregistration, `store.write:before:3` before the
-third write. Every point that is passed goes to the log, so that a run tells which there are. Without the variable
-nothing of this is built in.
+third write. Every point that is passed goes to the log, so that a run shows which there are. Without the variable none
+of this is built in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Failpoint:
             )
 
     def reached(self, call: str, when: str) -> None:
-        """The daemon is at this point; ends it when it is the one."""
+        """The daemon has reached this point; kill it if this is the chosen one."""
         log.info("failpoint %s:%s", call, when)
         if (call, when) == (self._call, self._when):
             self._left -= 1
@@ -66,6 +66,6 @@ class _Watched:
 
 
 def watched(name: str, thing: _T, environ: Mapping[str, str]) -> _T:
-    """The port as it is; or, where a failpoint is set, one that gets there first."""
+    """The port itself; with a failpoint set, a wrapper that passes its points before and after each call."""
     text = environ.get(VARIABLE)
     return thing if text is None else cast("_T", _Watched(name, thing, Failpoint(text)))

@@ -24,7 +24,7 @@ def cross_zone(values: Mapping[str, str]) -> bool | None:
 
 
 def filled_in(group: TargetGroup, values: Mapping[str, str], *, cross_zone: bool) -> TargetGroup:
-    """The group with what its attributes say. Raises ValueError when a number is none."""
+    """The group with what its attributes say. Raises ValueError when a number cannot be read."""
     return replace(
         group,
         deregistration_delay=float(values.get("deregistration_delay.timeout_seconds") or DEFAULT_DELAY_SECONDS),

@@ -30,7 +30,7 @@ TOKEN_MARGIN_SECONDS = 300
 # Seconds for a connection and for each piece of an answer: the service is on the host itself.
 TIMEOUT_SECONDS = 2.0
 # Seconds for which the addresses are believed. They change while the instance runs, and each look takes two requests
-# and two more an interface.
+# and two more for each interface.
 ADDRESS_SECONDS = 5.0
 # Tries and pauses (seconds) for 5xx, throttling and silence; the service throttles each instance.
 PAUSES_SECONDS = (0.2, 0.8, 2.0)
@@ -91,13 +91,13 @@ class InstanceMetadata:
         self._token: str | None = None
         self._token_ends = 0.0
         self._mac = ""
-        # The identity, and when its addresses were asked.
+        # The identity, and when its addresses were read.
         self._known: tuple[Identity, float] | None = None
 
     def identity(self, max_age: float = ADDRESS_SECONDS) -> Identity:
-        """Who this host is, with addresses that were asked at most `max_age` seconds ago.
+        """Who this host is, with addresses that were read at most `max_age` seconds ago.
 
-        All else is asked once, since it does not change while the instance runs.
+        Everything else is asked for once, since it does not change while the instance runs.
 
         Raises:
             AgentError: METADATA_UNAVAILABLE, transient; CONFIGURATION from `endpoint`.
@@ -179,7 +179,7 @@ class InstanceMetadata:
         return who
 
     def _addresses(self) -> tuple[str, ...]:
-        """Those of every interface: IPv4 before IPv6, the primary interface's first."""
+        """The addresses of every interface: IPv4 before IPv6, the primary interface's first."""
         listed = (self._get("network/interfaces/macs/") or "").split()
         macs = dict.fromkeys((self._mac, *(name.rstrip("/") for name in listed)))
         addresses = (self._get("local-ipv4") or "").split()
@@ -207,7 +207,7 @@ class InstanceMetadata:
                 return None
             if answer.status_code != 401 or refused:
                 raise _unavailable(f"{path} answered {answer.status_code}")
-            # The token was revoked or ran out early; one new one, and no more: a loop here would be throttled.
+            # The token was revoked or ran out early. Ask for one new token and no more: a loop here would be throttled.
             refused = True
             self._token = None
 

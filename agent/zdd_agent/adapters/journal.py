@@ -1,4 +1,4 @@
-"""The log: systemd's journal with fields of its own where that is where it goes, standard error elsewhere.
+"""The log: with fields to systemd's journal under systemd, to standard error elsewhere.
 
 Sources: systemd.journal-fields(7); JOURNAL_STREAM in systemd.exec(5).
 """

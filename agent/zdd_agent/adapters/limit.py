@@ -17,7 +17,7 @@ from zdd_agent.errors import AgentError
 # Seconds that one call may take in all, its tries and the names that it looks up included. An answer takes under one;
 # systemd's watchdog waits 60.
 CALL_SECONDS = 20.0
-# Threads of one service, those that were given up and still run included.
+# Threads for one service, including those that were given up and still run.
 AT_ONCE = 8
 
 _T = TypeVar("_T")

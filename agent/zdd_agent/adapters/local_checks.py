@@ -73,13 +73,13 @@ def check_state_directory(folder: Path, unit_folders: Sequence[Path] = UNIT_FOLD
             f"cannot use {folder}: {error.strerror or error}",
             hint="make it writable for the agent, and run this as root or as the agent's user"
             if denied
-            else "make the folder, writable for the agent, or set `state_directory`",
+            else "create the folder, writable for the agent, or set `state_directory`",
             value="state_directory",
         ) from None
 
 
 def boot_id(environ: Mapping[str, str]) -> str:
-    """What names this boot of the host; empty where it cannot be learnt.
+    """The ID of this boot of the host; empty when it cannot be found out.
 
     The unit hands it in, since `ProcSubset=pid` hides it in /proc. Source: random(4), systemd.unit(5).
     """

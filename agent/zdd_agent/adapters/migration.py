@@ -1,4 +1,4 @@
-"""A state file of version 0.1.0 as a record of now."""
+"""Turns a state file of version 0.1.0 into a record."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from zdd_agent.model.record import (
     Warming,
 )
 
-# What 0.1.0 calls its files.
+# The `version` in the files of 0.1.0.
 VERSION = 1
 
 
 def migrated(document: Mapping[str, Any]) -> Record:
-    """The record that 0.1.0 left, without an owner: it is this host's where its targets name this host.
+    """The record that 0.1.0 left, without an owner: it is this host's if its targets name this host.
 
     Args:
         document: the `state.json` of 0.1.0.
 
     Raises:
-        ValueError: it is no such document.
+        ValueError: it is not such a document.
     """
     try:
         old = document["record"]

@@ -28,7 +28,7 @@ _HTTP_MATCHER = "200"
 
 
 class LocalProbe:
-    """Asks this host's own address, as the load balancer would; and from it, so that the sensor knows its own."""
+    """Asks this host's own address, as the load balancer would; and from that address, so the sensor ignores it."""
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata

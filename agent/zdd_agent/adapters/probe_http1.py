@@ -16,7 +16,7 @@ def status(connection: TimedSocket, authority: str, path: str, user_agent: str) 
 
     Raises:
         OSError: from the connection.
-        ValueError: the answer is not HTTP; it says how.
+        ValueError: the answer is not HTTP; the error says how.
     """
     import http.client  # noqa: PLC0415  5 MB that the daemon at rest does without
 
@@ -33,7 +33,7 @@ def status(connection: TimedSocket, authority: str, path: str, user_agent: str) 
 
 
 class _Readable(io.RawIOBase):
-    """What HTTPResponse wants of a socket: a file to read from."""
+    """What HTTPResponse needs of a socket: a file to read from."""
 
     def __init__(self, connection: TimedSocket) -> None:
         self._connection = connection

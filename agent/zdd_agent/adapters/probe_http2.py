@@ -1,7 +1,7 @@
 """One request over HTTP/2, as a health check makes it: a GET, or a call of a gRPC method.
 
-The connection is taken to speak HTTP/2 from its first byte (RFC 9113, 3.3 and 3.4): in plain text nothing else is
-possible without a request of HTTP/1.1 before, and in TLS a peer that does not speak it fails soon enough.
+The connection is assumed to speak HTTP/2 from its first byte (RFC 9113, 3.3 and 3.4): in plain text nothing else is
+possible without an HTTP/1.1 request first, and in TLS a peer that does not speak it fails soon enough.
 
 Sources: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html;
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. That ELB sends a message of no bytes with its gRPC
@@ -42,7 +42,7 @@ def get(connection: TimedSocket, scheme: str, authority: str, path: str, user_ag
 
     Raises:
         OSError: from the connection.
-        ValueError: the answer is not HTTP/2, or was broken off; it says how.
+        ValueError: the answer is not HTTP/2, or was broken off; the error says how.
     """
     head = _head("GET", scheme, authority, path, user_agent)
     answer = _ask(connection, head, body=None)
@@ -50,7 +50,7 @@ def get(connection: TimedSocket, scheme: str, authority: str, path: str, user_ag
 
 
 def call(connection: TimedSocket, scheme: str, authority: str, path: str, user_agent: str) -> int | None:
-    """The gRPC status of the answer; None when it has none, as that of a server without gRPC. Raises like `get`."""
+    """The gRPC status of the answer; None when it has none, as from a server without gRPC. Raises like `get`."""
     head = [
         *_head("POST", scheme, authority, path, user_agent),
         ("content-type", "application/grpc"),
@@ -72,7 +72,7 @@ def _head(method: str, scheme: str, authority: str, path: str, user_agent: str) 
 
 
 def _ask(connection: TimedSocket, head: list[tuple[str, str]], *, body: bytes | None) -> Answer:
-    """The answer: with a body to its end, without one as soon as its code is there."""
+    """The answer: for a request with a body up to its end, for one without as soon as its code is there."""
     # 3 MB that the daemon does without where no target group speaks HTTP/2.
     from h2.config import H2Configuration  # noqa: PLC0415
     from h2.connection import H2Connection  # noqa: PLC0415

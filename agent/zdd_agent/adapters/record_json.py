@@ -34,7 +34,7 @@ from zdd_agent.model.record import (
     Warming,
 )
 
-# Of the part that only this version reads.
+# The version of the part that only this version reads.
 VERSION = 2
 _STATES = {
     state.__name__: state
@@ -55,7 +55,7 @@ _STATES = {
 
 
 def encoded(record: Record) -> dict[str, Any]:
-    """The document of a record."""
+    """The record as a document."""
     return {
         "owner": _plain(record.owner),
         "wanted": record.wanted.value,
@@ -73,11 +73,11 @@ def encoded(record: Record) -> dict[str, Any]:
 
 
 def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
-    """The record of a document, and what of it could not be read, for people; empty when all could.
+    """The record in a document, and why its rest could not be read, for people; empty when all could.
 
     Args:
         document: as `encoded` makes it, of this version or another.
-        now: seconds since the epoch: where a host is out, and only another version knows more, the floor of the next
+        now: seconds since the epoch: when a host is out and only another version knows more, the floor of the next
             drain counts from here.
 
     Raises:
@@ -135,7 +135,7 @@ def _state(document: Mapping[str, Any]) -> Any:
     values = dict(document)
     name = values.pop("is")
     if name not in _STATES:
-        raise ValueError(f"it knows a state {name!r}")
+        raise ValueError(f"it holds the unknown state {name!r}")
     if "before" in values:
         values["before"] = _state(values["before"])
     return TypeAdapter(_STATES[name]).validate_python(values)

@@ -39,7 +39,7 @@ class FileStore:
         self._notices: list[str] = []
 
     def claim(self) -> None:
-        """Take the folder for this process, as long as it lives.
+        """Take the folder for as long as this process lives.
 
         Raises:
             AgentError: CONFIGURATION when it is missing, cannot be used, or another agent has it: two of them would
@@ -51,7 +51,7 @@ class FileStore:
         except BlockingIOError:
             raise self._unusable("another zdd-agent uses it", "stop that one first") from None
         except OSError as error:
-            hint = "make the folder, writable for the agent, or set `state_directory`"
+            hint = "create the folder, writable for the agent, or set `state_directory`"
             raise self._unusable(error.strerror or str(error), hint) from None
 
     def _unusable(self, cause: str, hint: str) -> AgentError:
@@ -64,8 +64,8 @@ class FileStore:
     def read(self) -> Record:
         """What was written last; an empty record on a new host.
 
-        A damaged file is set aside as NAME.json.damaged-TIME and said loudly; the membership is then rebuilt from what
-        AWS says at the next drain. A file of 0.1.0 is read as well; the first write replaces it.
+        A damaged file is set aside as NAME.json.damaged-TIME, which is logged; the membership is then rebuilt from
+        what AWS says at the next drain. A file of 0.1.0 is read as well; the first write replaces it.
 
         Raises:
             AgentError: STORE when the folder or the file cannot be read.
@@ -96,7 +96,7 @@ class FileStore:
             raise self._error("write", error) from None
 
     def set_aside(self, cause: str) -> None:
-        """Keep the file under another name, and say so loudly. Raises AgentError STORE, transient."""
+        """Keep the file under another name, and log that. Raises AgentError STORE, transient."""
         self._document = {}
         for file in self._files():
             if file.exists():
@@ -114,16 +114,16 @@ class FileStore:
             raise self._error("read", error) from None
 
     def _decoded(self, raw: bytes) -> Record:
-        """Raises ValueError for what is no record."""
+        """Raises ValueError for what is not a record."""
         document = json.loads(raw)
         if not isinstance(document, dict):
-            raise ValueError("it is no JSON object")  # noqa: TRY004  one error for all that is no record
+            raise ValueError("it is not a JSON object")  # noqa: TRY004  one error for all that is not a record
         if "membership" not in document and document.get("version") == migration.VERSION:
             return migration.migrated(document)
         record, unread = record_json.decoded(document, time.time())
         self._document = {name: value for name, value in document.items() if name not in ("record", "version")}
         if unread:
-            log.warning("%s is not wholly of this version (%s): the membership is kept", self._file, unread)
+            log.warning("cannot read all of %s (%s): the membership is kept", self._file, unread)
         return record
 
     def try_write(self) -> None:
@@ -137,7 +137,7 @@ class FileStore:
             raise self._error("write beside", error) from None
 
     def _put_aside(self, file: Path, why: str, cause: str) -> None:
-        seconds, fraction = divmod(time.time_ns(), 10**9)  # to the end: a second damaged file gets a name of its own
+        seconds, fraction = divmod(time.time_ns(), 10**9)  # a second damaged file gets its own name
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
         aside = file.with_name(f"{file.name}.{why}-{moment}.{fraction:09}")
         try:

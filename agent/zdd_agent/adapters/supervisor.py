@@ -1,4 +1,4 @@
-"""systemd: told over NOTIFY_SOCKET how the daemon is, and asked for the socket that it holds for it.
+"""Tells systemd over NOTIFY_SOCKET how the daemon is, and takes the socket that systemd holds for it.
 
 Sources: sd_notify(3), sd_listen_fds(3). Without systemd every call does nothing.
 """
@@ -33,10 +33,10 @@ class Systemd:
 
 
 def passed_listener() -> socket.socket | None:
-    """The socket that systemd holds and passed on, None when it passed none.
+    """The socket that systemd holds and passes on; None when it passes none.
 
     Raises:
-        AgentError: CONFIGURATION, when what it passed is no listening Unix socket, or more than one.
+        AgentError: CONFIGURATION, when what it passed is not one listening Unix socket.
     """
     passed = listen_fds(unset_environment=True)
     if not passed:
@@ -44,8 +44,8 @@ def passed_listener() -> socket.socket | None:
     if len(passed) > 1 or not is_socket_unix(passed[0], socket.SOCK_STREAM, 1):
         raise AgentError(
             Kind.CONFIGURATION,
-            f"cannot listen: systemd passed {len(passed)} sockets, wanted is one listening Unix socket",
-            hint="compare zdd-agent.socket with the one that the package holds: `systemctl cat zdd-agent.socket`",
+            f"cannot listen: systemd must pass exactly one listening Unix socket, and passed {len(passed)} descriptors",
+            hint="compare `systemctl cat zdd-agent.socket` with the zdd-agent.socket of the package",
             value="socket",
         )
     return socket.socket(fileno=passed[0])

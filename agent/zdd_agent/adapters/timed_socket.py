@@ -22,7 +22,7 @@ class TimedSocket:
         self._socket = socket.create_connection((address, port), self._left(), (address, 0))
 
     def encrypt(self, protocols: Sequence[str]) -> None:
-        """Go on in TLS, without a look at the certificate; ELB does not look either. `protocols` are ALPN's names."""
+        """Switch to TLS without checking the certificate, as ELB does. `protocols` are the names for ALPN."""
         import ssl  # noqa: PLC0415  3 MB that the daemon at rest does without
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -49,6 +49,6 @@ class TimedSocket:
 
     def _left(self) -> float:
         left = self._ends - time.monotonic()
-        if left <= 0:  # a timeout of 0 would mean not to wait, and not to fail
+        if left <= 0:  # a timeout of 0 would mean: do not block
             raise TimeoutError
         return left

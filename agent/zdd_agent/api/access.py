@@ -29,7 +29,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers that may operate or read. A peer that is not named may do nothing."""
+    """The uids and gids that may operate or read. A peer that none of them names may do nothing."""
 
     operator_uids: frozenset[int]
     operator_gids: frozenset[int]

@@ -10,12 +10,12 @@ from zdd_agent.errors import AgentError, Kind
 
 
 def json_response(status: int, view: BaseModel) -> HttpResponse:
-    """The answer that shows this."""
+    """The response with this as its body."""
     return HttpResponse(status, view.model_dump_json().encode())
 
 
 def error_response(error: AgentError) -> HttpResponse:
-    """The answer that an error becomes."""
+    """The response for an error."""
     value = None if error.value is None else str(error.value)
     view = schema.ErrorView(kind=error.kind.wire, message=error.message, hint=error.hint, value=value)
     headers = (("allow", str(error.value)),) if error.kind is Kind.METHOD_NOT_ALLOWED else ()

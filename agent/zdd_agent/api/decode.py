@@ -12,7 +12,7 @@ from zdd_agent.errors import AgentError, Kind
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
-# Characters of a number in a query; Python refuses to read an integer of thousands.
+# Characters of a number in a query; Python refuses to read an integer of thousands of digits.
 _NUMBER_CHARACTERS = 64
 
 
@@ -47,7 +47,7 @@ def _number(parameter: Parameter, text: str) -> float:
 
 
 def decode_body(raw: bytes, model: type[_Body]) -> _Body:
-    """The body as this model; nothing at all is an empty object. Raises AgentError USAGE, which names the field."""
+    """The body as this model; no body is an empty object. Raises AgentError USAGE, which names the field."""
     try:
         return model.model_validate_json(raw if raw.strip() else b"{}")
     except ValidationError as error:

@@ -13,7 +13,7 @@ from zdd_agent.errors import BY_WIRE, AgentError, Kind
 from zdd_agent.model.operation import FORCIBLE, Operation, Request, Verb
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Seconds between two looks whether a waiting caller has hung up.
+# Seconds between two checks whether a waiting caller has hung up.
 _SLICE_SECONDS = 1.0
 
 

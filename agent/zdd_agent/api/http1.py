@@ -20,7 +20,7 @@ from zdd_agent.errors import AgentError, Kind
 log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 4 * 1024
-# Reads of what nobody asked for any more, before the caller is hung up on.
+# How often unwanted input is read before the connection is closed all the same.
 _LINGER_READS = 64
 
 
@@ -33,7 +33,7 @@ class Limits:
     head_seconds: float = 5.0  # from the first byte of a request to the end of its headers
     body_seconds: float = 10.0
     idle_seconds: float = 30.0  # a kept-alive connection without a request
-    send_seconds: float = 10.0  # a reader that takes no answer
+    send_seconds: float = 10.0  # a caller that does not read its answer
     linger_seconds: float = 1.0  # a refused caller that goes on sending
     connections: int = 64
     connections_per_user: int = 32
@@ -110,7 +110,7 @@ class HttpConnection:
         self._socket.close()
 
     def close(self) -> None:
-        """End it, once what the caller still sends is read: unread bytes would cost it the answer (RFC 9112, 9.6)."""
+        """Close it after reading what the caller still sends: unread bytes would cost it the answer (RFC 9112, 9.6)."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + self._limits.linger_seconds
@@ -122,7 +122,7 @@ class HttpConnection:
         self._socket.close()
 
     def hang_up(self) -> None:
-        """End it at once, from any thread: whoever reads or writes it finds the end."""
+        """End it at once, from any thread; a thread that reads or writes it finds that it has ended."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -184,7 +184,7 @@ class HttpConnection:
         return AgentError(Kind.TOO_LARGE, f"cannot read the request: its {part} is over {limit} bytes")
 
     def _event(self, deadline: float) -> object:
-        """What h11 makes of what comes. Raises AgentError TOO_SLOW when the rest is not there in time."""
+        """The next event that h11 reads from the connection. Raises AgentError TOO_SLOW when the rest is late."""
         while True:
             event = self._protocol.next_event()
             if event is not h11.NEED_DATA:

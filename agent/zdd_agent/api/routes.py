@@ -1,4 +1,4 @@
-"""The route table: method, path, access, handler, models and summary of each route, and nothing beside it."""
+"""The route table: method, path, access, handler, models and summary of each route, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zdd_agent.api.routing import Backend, Call, Parameter, Route
 
 # Seconds that one request may wait, so that a forgotten caller does not hold its connection for ever.
 WAIT = Parameter("wait", 3600)
-# The number of an event; larger ones are no integers in JSON.
+# The number of an event; larger ones are not exact in JSON.
 AFTER = Parameter("after", 2**53, whole=True)
 
 

@@ -59,8 +59,8 @@ class Route:
         access: what a caller must be allowed to do.
         handler: decodes, validates, calls, responds; its name is the operation's in the OpenAPI document.
         summary: one sentence for that document.
-        answers: the models that an answer below 400 has; none for an answer that has no model.
-        body: the model of what is sent along.
+        answers: the models of the answers below 400; empty when these have no model.
+        body: the model of the request's body.
         query: the parameters that the route takes.
         content_type: of an answer without a model.
     """

@@ -1,6 +1,6 @@
 """A listening Unix socket: who gets a connection, and who loses one when there are too many.
 
-One thread a connection, and no more connections than the limits say.
+Each connection has a thread, and there are no more connections than the limits say.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Transport:
         self._thread.start()
 
     def stop_accepting(self) -> None:
-        """Take no further connection or request; answers under way still leave, each as the last of its connection.
+        """Accept no further connection or request; answers under way are still sent, each the last on its connection.
 
         Whoever comes waits in the listener's queue: for the next daemon where systemd keeps the socket.
         """

@@ -1,4 +1,4 @@
-"""The command line: its commands and flags, and the nearest right word after a slip. Standard library only."""
+"""The command line: its commands and flags, and the nearest correct word after a typo. Standard library only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNTIL = ("closed", "idle", "unused")
 _VERBS = {"drain": "take this host out of its target groups", "rejoin": "put this host back into its target groups"}
 _DETACH = {
     "drain": "start it and return at once",
-    "rejoin": "start it and return at once; the agent retries it until it works, or you drain or cancel",
+    "rejoin": "start it and return at once; the agent retries it until it works, or until you drain or cancel",
 }
 
 
@@ -144,5 +144,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= LONGEST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, at most {LONGEST_SECONDS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds: more than 0, at most {LONGEST_SECONDS}")
     return value

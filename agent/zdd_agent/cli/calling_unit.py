@@ -1,4 +1,4 @@
-"""Tells the systemd unit that a command was called from what it waits for, and that it needs more time.
+"""Tells the systemd unit that called a command what the command waits for, and that it needs more time.
 
 Standard library only. Source: sd_notify(3). systemd listens when the unit has NotifyAccess=exec or all.
 """
@@ -10,19 +10,19 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 
-# Seconds from now that the unit gets, asked for again at every turn of a wait: a turn lasts 25 s, or, while the
-# agent is away, 85 s for its answer and 30 s for its return.
+# Seconds, from now, that the unit gets. Asked for again at every turn of a wait. A turn lasts 25 s; while the agent is
+# away it can last 85 s for the answer and 30 s for the agent's return.
 EXTENSION_SECONDS = 150
 
 
 class Unit:
-    """Speaks to NOTIFY_SOCKET; without one every call does nothing."""
+    """Writes to NOTIFY_SOCKET. Without one, every call does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
 
     def wait(self, status: str = "") -> None:
-        """Go on waiting: extend the unit's time-out for its start or stop, and show what is waited for."""
+        """Extend the unit's time-out for its start or stop, and show what the command waits for."""
         if not self._address:
             return
         state = f"EXTEND_TIMEOUT_USEC={EXTENSION_SECONDS * 1_000_000}"

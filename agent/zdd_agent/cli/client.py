@@ -25,16 +25,16 @@ CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 60.0
 # Seconds that one long poll lasts.
 POLL_SECONDS = 25.0
-# Seconds for which an agent that restarts in the middle of an operation is waited for: it resumes the operation.
+# Seconds to wait for an agent that restarts in the middle of an operation: it resumes the operation.
 RECONNECT_SECONDS = 30.0
 # Seconds before the agent is asked again: after it went away, and after an answer without news.
 PAUSE_SECONDS = 0.2
-# Times that a call is repeated whose agent went away before it answered.
+# How often a call is repeated after the agent went away before it answered.
 REPEATS = 3
 
 
 class _HungUpError(AgentError):
-    """The agent took the call, and was gone before it said anything."""
+    """The agent accepted the call, and went away before it answered."""
 
 
 class Client:
@@ -71,11 +71,11 @@ class Client:
     def follow(
         self, operation: Json, progress: Callable[[Json, bool], None], turn: Callable[[], object] = bool
     ) -> Json:
-        """Wait for the end of an operation, and answer with it as it ended.
+        """Wait until an operation ends, and return it.
 
         Args:
             operation: as the agent showed it.
-            progress: gets each event, and whether it is the end, which only repeats the operation's message.
+            progress: gets each event, and whether it is the last one, which only repeats the operation's message.
             turn: called before each question to the agent, at least every POLL_SECONDS.
 
         Raises:
@@ -90,7 +90,7 @@ class Client:
                 progress(event, operation["outcome"] is not None and event["text"] == operation["message"])
             if operation["outcome"] is not None:
                 return operation
-            if not operation["events"]:  # an agent that stops answers at once, and would be asked over and over
+            if not operation["events"]:  # an agent that is stopping answers at once, and would be asked over and over
                 time.sleep(PAUSE_SECONDS)
 
     def _patiently(self, target: str) -> Json:
@@ -99,14 +99,14 @@ class Client:
             try:
                 return self.call("GET", target, extra=POLL_SECONDS)
             except AgentError as error:
-                # From the first failure on: one that was frozen may have kept us waiting for long before it.
+                # Counted from the first failure: before it, a frozen agent may have kept us waiting for a long time.
                 give_up = give_up or time.monotonic() + RECONNECT_SECONDS
                 if error.kind is not Kind.UNREACHABLE or time.monotonic() > give_up:
                     raise
                 time.sleep(PAUSE_SECONDS)
 
     def _answered(self, request: bytes, seconds: float) -> tuple[int, Json]:
-        """Ask again where the agent took the call and then went away: it restarts, and repeating a call is safe."""
+        """Ask again when the agent accepted the call and then went away: it restarts, and repeating a call is safe."""
         for _ in range(REPEATS):
             # systemd keeps the socket: the next connection waits there for the next agent.
             with suppress(_HungUpError):
@@ -146,7 +146,7 @@ class Client:
                 "it hung up in the middle of an answer", AgentError if received else _HungUpError
             ) from None
         if not isinstance(answer, dict):
-            raise self._unreachable("something else than zdd-agent answers there")
+            raise self._unreachable("something other than zdd-agent answers there")
         return status, answer
 
     def _unreachable(self, cause: str, error: type[AgentError] = AgentError) -> AgentError:

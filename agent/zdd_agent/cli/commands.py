@@ -40,7 +40,7 @@ def fail(kind: Kind, message: str, hint: str = "") -> int:
 
 
 def _interrupted(what_next: str) -> int:
-    """Say after a Ctrl-C how to go on; returns the exit code."""
+    """After a Ctrl-C, say how to go on; returns the exit code."""
     print(plain(f"interrupted: {what_next}"), file=sys.stderr)
     return EXIT_INTERRUPTED
 
@@ -58,7 +58,7 @@ def _operate(arguments: Namespace, client: Client) -> int:
     if getattr(arguments, "stopping", False):
         body["stopping"] = True
     if arguments.command == "rejoin" and getattr(arguments, "detach", False):
-        body["keep_trying"] = True  # nobody waits here who could try again
+        body["keep_trying"] = True  # nobody waits here to try again
     if getattr(arguments, "dry_run", False):
         return _plan(arguments, client.call("POST", f"/v1/{arguments.command}", {**body, "dry_run": True}))
     operation = client.call("POST", f"/v1/{arguments.command}", body)
@@ -149,7 +149,7 @@ def _cancel(arguments: Namespace, client: Client) -> int:
 
 
 def _forget(arguments: Namespace, client: Client) -> int:
-    # `status` shows a target as two words: both of them as they are, or quoted; or with a slash between them.
+    # `status` shows a target as two words. Take them as two, or quoted as one, or with a slash between them.
     target = " ".join(arguments.target)
     forgotten = client.call("POST", "/v1/forget", {"target": target if " " in target else target.replace("/", " ", 1)})
     _print(arguments, forgotten, f"forgot {forgotten['target']}")
@@ -184,12 +184,12 @@ def _run(arguments: Namespace, client: Client) -> int:
 
 def _command(argv: Sequence[str]) -> int:
     """Run the command to its end; returns its status as a shell would."""
-    import signal  # noqa: PLC0415  4 ms, with the next, that the other commands do without
+    import signal  # noqa: PLC0415  with the next, 4 ms that the other commands save
     import subprocess  # noqa: PLC0415
 
     interrupts: list[int] = []
-    # The terminal tells the command of a Ctrl-C too, and it may end in its own way. A handler from before the start,
-    # for an exception could come between the start and the wait; exec gives the command the default again.
+    # The terminal sends a Ctrl-C to the command too, and the command may end in its own way. The handler is set before
+    # the start: an exception could come between the start and the wait. exec gives the command the default handler.
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # nohup, or a script's `… &`: the command ignores it too
         signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))

@@ -16,7 +16,7 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # `zdd-agent status | head`: whoever read has what it wanted, and the exit code stands.
+        # `zdd-agent status | head`: the reader has what it wanted, and the exit code stays the same.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

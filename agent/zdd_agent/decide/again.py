@@ -13,7 +13,7 @@ AGAIN_SECONDS = 30.0
 def again_at(record: Record) -> float | None:
     """The moment of the next try, seconds since the epoch; None where there is none.
 
-    Somebody who asks otherwise, by a drain or a cancel, ends it.
+    A drain or a cancel ends the tries.
     """
     last = record.last
     if record.underway is not None or last is None or last.ended_at is None or record.wanted is Wanted.OUT:

@@ -68,7 +68,7 @@ def not_to_be_had(record: Record, request: Request) -> tuple[str, ...]:
     one, ending = record.underway, getattr(record.state, "ending", None)
     said = []
     if request.timeout is not None and one is not None and one.request.timeout is None:
-        said.append("its time-out is not used: the operation under way ends at a deadline of its own")
+        said.append("its time-out is not used: the operation under way has its own deadline")
     if ending is not None and request.until is not None and ending.until is not request.until:
         said.append(f"it does not end by `{request.until}`: the drain under way ends by `{ending.until}`{ending.doubt}")
     return tuple(said)

@@ -74,9 +74,9 @@ def _cause(group: TargetGroup, health: TargetHealth, probe: ProbeResult | None) 
         case "Target.ResponseCodeMismatch" if probe is not None and probe.passed:
             return Cause(
                 target,
-                f"the load balancer's check of {check.path} wants {check.matcher} and found something else: "
-                f"{health.description or 'no code was said'}, though this host answers our own: {probe.said}",
-                "the app answers the load balancer's Host header or address otherwise; or change the group's matcher",
+                f"the load balancer's check of {check.path} wants {check.matcher} and got something else: "
+                f"{health.description or 'AWS names no code'}, though the app passes our own check: {probe.said}",
+                "make the app answer alike for every Host header and address, or change the group's matcher",
             )
         case _:
             return None

@@ -8,8 +8,8 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Membership, Target, TargetGroup, TargetHealth, plain_address
 from zdd_agent.ports import LoadBalancing
 
-# Finding the membership costs one DescribeTargetHealth a group, of a budget of about 10 a second that the whole
-# account shares (https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html).
+# Finding the membership costs one DescribeTargetHealth for each group, from a budget of about 10 a second that the
+# whole account shares (https://docs.aws.amazon.com/elasticloadbalancing/latest/userguide/elb-api-throttling.html).
 SCAN_LIMIT = 25
 
 
@@ -22,21 +22,21 @@ def find(
 ) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
     """This host's membership, the groups that were asked, and the health of all their targets.
 
-    Found are the host's instance ID, and every address that any of its network interfaces has now. Without `names`
+    It finds the host's instance ID, and every address that any of its network interfaces has now. Without `names`
     only the groups of the host's own VPC are asked: the same address can belong to somebody else's host in another
-    VPC, so a group there (of a peered VPC, say) has to be named. Not found: addresses out of a prefix that is
+    VPC, so a group there (of a peered VPC, say) has to be named. Not found: addresses from a prefix that is
     delegated to an interface, and Elastic IP addresses, which no target group takes.
 
     Args:
         aws: Elastic Load Balancing.
         identity: who this host is.
         names: `target_groups` of the settings; empty to search the VPC.
-        known: names and ARNs of groups that this host was in: of these it is no mistake when one is gone.
+        known: names and ARNs of groups that this host was in: it is not an error when one of them is gone.
         attached: the ARNs of the groups that its Auto Scaling group registers it with: these are asked where the VPC
             has too many.
 
     Raises:
-        AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist and never was known. CONFIGURATION when
+        AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist and was never known. CONFIGURATION when
             the VPC has more than SCAN_LIMIT groups and none is named or attached.
     """
     groups = _named(aws, names, known) if names else _in_vpc(aws, identity, attached)
@@ -61,13 +61,13 @@ def find(
 
 
 def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:
-    """The targets of the group that are this host, on every port. Addresses compare as such, however they are spelt."""
+    """The targets of the group that are this host, on every port. Spelling does not matter in addresses."""
     own = identity.names(group)
     return tuple(h.target for h in health if plain_address(h.target.id) in own)
 
 
 def named_targets(identity: Identity, groups: Sequence[TargetGroup]) -> tuple[Target, ...]:
-    """One target a group, on the group's own port: for a host that never was in them.
+    """One target for each group, on the group's own port: for a host that was never in them.
 
     Raises:
         AgentError: CONFIGURATION, when this host has no address of a group's family.
@@ -76,7 +76,7 @@ def named_targets(identity: Identity, groups: Sequence[TargetGroup]) -> tuple[Ta
 
 
 def _zone(identity: Identity, group: TargetGroup) -> str | None:
-    """AWS finds out the zone by itself, except of an address outside the group's VPC: that takes `all`.
+    """AWS finds the zone by itself, except for an address outside the group's VPC: that needs `all`.
 
     Source: https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetDescription.html
     """
@@ -89,7 +89,7 @@ def _named(aws: LoadBalancing, names: Sequence[str], known: Collection[str]) -> 
         raise AgentError(
             Kind.TARGET_GROUP_NOT_FOUND,
             f"cannot find target group {', '.join(strange)}",
-            hint="take it out of `target_groups` in the settings, or write its name right, then restart zdd-agent",
+            hint="take it out of `target_groups` in the settings, or correct its name, then restart zdd-agent",
             value=", ".join(strange),
         )
     return groups
@@ -103,7 +103,7 @@ def _in_vpc(aws: LoadBalancing, identity: Identity, attached: Callable[[], tuple
         raise AgentError(
             Kind.CONFIGURATION,
             f"cannot find this host's target groups: {identity.vpc_id} has {len(groups)} of them, "
-            f"and asking more than {SCAN_LIMIT} would eat the account's API budget",
+            f"and asking more than {SCAN_LIMIT} would use up the account's API budget",
             hint="set `target_groups` in the settings to this host's groups",
             value="target_groups",
         )

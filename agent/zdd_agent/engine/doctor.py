@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 SKEW_SECONDS = 60.0
 
-# A check answers what is well, or raises AgentError with what to do.
+# A check returns what it found to be right, or raises AgentError with what to do.
 Check = Callable[[], str]
 
 

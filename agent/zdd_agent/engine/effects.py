@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class Pace:
     """How often things are asked, in seconds.
 
-    `interval` is AWS's, `jitter` is drawn at random and added to it, `probe` is between two probes of the app.
+    `interval` is between two looks at AWS, plus at most `jitter`; `probe` is between two probes of the app.
     """
 
     interval: float
@@ -96,7 +96,7 @@ class Effects:
             evidence: what is known.
 
         Raises:
-            AgentError: then nothing of it counts, and it may be repeated.
+            AgentError: then it does not count, and may be repeated.
         """
         membership = record.membership
         match action:
@@ -162,7 +162,7 @@ class Effects:
             except AgentError as error:
                 if error.transient or error.kind is not Kind.FAILED:
                     raise
-                refused = error  # one group that refuses keeps no other group waiting
+                refused = error  # a group that refuses does not hold up the others
         self._sampler.registered()
         return Done() if refused is None else NotTaken(refused)
 

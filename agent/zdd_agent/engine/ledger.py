@@ -1,4 +1,4 @@
-"""The record of one service on disk, the operation in it, and what is said of it. Safe to use from any thread."""
+"""The record of one service on disk, its operation, and the operation's events. Safe to use from any thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.apply import apply
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
-from zdd_agent.engine.events import EventId, fields
+from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.progress import EventLog
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Target
@@ -37,7 +37,7 @@ from zdd_agent.model.record import PHASES, Probing, Record
 from zdd_agent.model.service import HOST, Timeouts
 from zdd_agent.ports import Clock, Store
 
-# Ended operations kept in memory: whoever waits for one learns its end even when the next has begun.
+# Ended operations kept in memory: whoever waits for one learns how it ended even after the next has begun.
 _KEPT = 16
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Ledger:
         self._asked_here = ""
         self.wake = threading.Event()
         read = store.read()
-        # A boot ID is random: the same one means the same boot of the same instance, and nobody need be asked.
+        # A boot ID is random: the same one means the same boot of the same instance; there is no need to ask anybody.
         self.identified = bool(read.owner.instance_id and boot_id and read.owner.boot_id == boot_id)
         now = clock.now()
         self._record = apply(read, Boot(boot_id, now + DISCOVERY_SECONDS), Done(), now)
@@ -171,16 +171,16 @@ class Ledger:
         return self.operation(operation_id), tuple(e for e in events if e.operation == operation_id)
 
     def counts(self) -> Mapping[tuple[Verb, Outcome], int]:
-        """How many operations ended how since the daemon started."""
+        """How many operations have ended since the daemon started, by verb and outcome."""
         return dict(self._counts)
 
     @property
     def closed(self) -> bool:
-        """Whether the daemon is stopping; nobody waits any longer."""
+        """Whether the daemon is stopping: then every wait is over."""
         return self._closed
 
     def close(self) -> None:
-        """Let nobody wait any longer: the daemon is stopping."""
+        """End every wait: the daemon is stopping."""
         self._closed = True
         self._log.close()
         self.wake.set()
@@ -188,7 +188,7 @@ class Ledger:
     # What the loop reports
 
     def identify(self, identity: Identity) -> None:
-        """The metadata service has said who this host is. A record of another instance is set aside.
+        """Take in who this host is, from the metadata service. A record of another instance is set aside.
 
         Raises:
             AgentError: STORE when that cannot be put on disk.
@@ -202,7 +202,7 @@ class Ledger:
             self.identified = True
 
     def step(self, operation_id: str, action: Action, result: Result) -> bool:
-        """Fold the result of an action into the record, on disk; False when that operation is not under way any more.
+        """Fold the result of an action into the record, on disk; False when that operation is no longer under way.
 
         An end counts even when it cannot be put on disk: after a restart the operation goes on from its last state.
 
@@ -235,13 +235,13 @@ class Ledger:
             self.say(f"this host is leaving: {action.why}")
 
     def list(self, found: Found) -> None:
-        """Keep which hosts belong, from a look between operations. Raises AgentError STORE."""
+        """Record which hosts belong, from a look between operations. Raises AgentError STORE."""
         with self._lock:
             if self.running() is None:
                 self._change(Discover(), found)
 
     def changed(self, text: str, targets: tuple[Target, ...]) -> None:
-        """AWS was told to change these; said to whoever watches, and logged."""
+        """Tell whoever watches, and the log, that AWS has been asked to change these."""
         if (operation := self.running()) is not None:
             extra = fields(EventId.CHANGED, operation, targets)
             log.info("%s %s: %s", operation.verb, operation.id, text, extra=extra)
@@ -277,7 +277,7 @@ class Ledger:
         except AgentError as error:
             if not isinstance(action, End):
                 raise
-            log.error("cannot put the outcome on disk: %s", error)  # noqa: TRY400  no defect of ours
+            log.error("cannot put the outcome on disk: %s", error)  # noqa: TRY400  not a defect of ours
         over = record.last if record.last is not self._record.last else None
         self._record = record
         if over is not None and over.outcome is not None:

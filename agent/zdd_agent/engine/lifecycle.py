@@ -14,7 +14,7 @@ from math import inf
 from zdd_agent.decide import leaving, notices
 from zdd_agent.decide.actions import Leave
 from zdd_agent.decide.scaling import owned
-from zdd_agent.engine.events import EventId
+from zdd_agent.engine.journal_fields import EventId
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.scaling import Scaling
 from zdd_agent.errors import AgentError, Kind

@@ -1,4 +1,4 @@
-"""What an operation says of itself, for those who watch it."""
+"""What an operation reports to those who watch it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from zdd_agent.model.operation import Event, Operation
 
-# Seconds between two events that differ in their numbers only.
+# Seconds between two events that differ only in their numbers.
 REPEAT_SECONDS = 5.0
 _NUMBER = re.compile(r"\d+")
-# Events kept for a watcher that comes late; a drain says a dozen.
+# Events kept for a watcher that comes late; a drain has a dozen.
 KEPT_EVENTS = 256
 
 
@@ -22,8 +22,8 @@ class EventLog:
     Args:
         first_seq: must be higher than any number given out before a restart, or a watcher that comes back
             with its last number would wait for ever; the clock in milliseconds is.
-        lock: of whoever adds events while it holds it, and whose state `over` reads: with a lock of its own for the
-            log, one thread could hold the first and want the second, and another the other way round.
+        lock: the lock under which events are added, and which guards the state that `over` reads. With a second lock
+            for the log, one thread could hold the first and wait for the second, and another thread the reverse.
     """
 
     def __init__(self, first_seq: int, lock: threading.RLock) -> None:
@@ -33,7 +33,7 @@ class EventLog:
         self._closed = False
 
     def add(self, operation: Operation, text: str, now: float, until: float | None = None) -> None:
-        """Say it, unless it was the last thing said; what differs in its numbers alone is said now and then."""
+        """Add a line, unless it repeats the last one; one that differs only in its numbers is added now and then."""
         with self._changed:
             last = self._events[-1] if self._events else None
             again = last is not None and last.operation == operation.id and _shape(last.text) == _shape(text)
@@ -50,7 +50,7 @@ class EventLog:
             return self._newer(seq)
 
     def close(self) -> None:
-        """Let every watcher go."""
+        """End every wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -13,7 +13,7 @@ from zdd_agent.decide.again import again_at
 from zdd_agent.decide.evidence import Evidence, Sensed, Senses
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS
 from zdd_agent.engine.effects import Effects, Pace
-from zdd_agent.engine.events import EventId, fields
+from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler

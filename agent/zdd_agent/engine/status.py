@@ -21,7 +21,7 @@ from zdd_agent.ports import Clock, Metadata
 if TYPE_CHECKING:
     from zdd_agent.engine.scaling import Scaling
 
-# Seconds that a caller waits for another one's question to AWS: an answer takes well under one.
+# Seconds that a caller waits while another caller's question to AWS is under way: an answer takes well under one.
 PATIENCE_SECONDS = 2.0
 # Seconds for which a membership found for `status` is believed; a drain always finds it afresh.
 MEMBERSHIP_SECONDS = 300.0
@@ -114,7 +114,7 @@ class Reporter:
             finally:
                 self._refreshing.release()
         else:
-            warnings.append("AWS is being asked and does not answer; this is what was known before")
+            warnings.append("AWS has not answered yet; this is what was known before")
         record = self._record()
         latest = self._observer.latest()
         membership, seen = latest if latest is not None else (record.membership, None)
@@ -135,7 +135,7 @@ class Reporter:
         record, now = self._record(), self._clock.now()
         by = now + PLAN_SECONDS
         if verb is Verb.REJOIN and record.left is not None and record.membership.targets:
-            # As the rejoin itself: what a drain took out is what comes back.
+            # As in the rejoin itself: what a drain took out is what comes back.
             membership = record.membership
             seen = self._observer.look(membership, record.listed, self._poll_seconds, by)
             return Plan(absent(membership, seen), None)
@@ -189,7 +189,7 @@ class Reporter:
 
 
 def _on_another_port(membership: Membership, seen: Observation) -> bool:
-    """Whether others have registered this host in these groups under a port that the drain knew nothing of."""
+    """Whether others have registered this host in these groups on a port that the drain did not know."""
     known = keys(membership.targets)
     ids = {t.id for t in membership.targets}
     return any(h.target.id in ids and h.target.key not in known for h in seen.population)

@@ -1,1 +1,1 @@
-"""Frozen values: operations, AWS's things, the kernel's connections. They touch nothing."""
+"""Frozen values: operations, AWS's things, the kernel's connections. No I/O."""

@@ -41,7 +41,7 @@ class BalancerKind(StrEnum):
 class HealthCheck:
     """A target group's health check. Seconds; `port` is a number or `traffic-port`.
 
-    `matcher` is of HTTP codes, and of gRPC codes where the group's version is GRPC.
+    `matcher` names HTTP codes, or gRPC codes when the group's version is GRPC.
     """
 
     protocol: str
@@ -102,7 +102,7 @@ class TargetGroup:
     slow_start: float = 0.0
 
     def with_attributes_of(self, other: TargetGroup) -> TargetGroup:
-        """The same with all that DescribeTargetGroups does not tell taken from another look at this group."""
+        """The same group, with what DescribeTargetGroups does not return taken from another look at it."""
         return replace(
             self,
             deregistration_delay=other.deregistration_delay,
@@ -165,14 +165,14 @@ class Membership:
     spare: tuple[Target, ...] = ()
 
     def group(self, arn: str) -> TargetGroup:
-        """The group of this ARN. Raises KeyError when it is no part of the membership."""
+        """The group of this ARN. Raises KeyError when the membership does not hold it."""
         for group in self.groups:
             if group.arn == arn:
                 return group
         raise KeyError(arn)
 
     def find(self, group: str, target_id: str, port: int) -> Target | None:
-        """The target of this group (its name or ARN), Id and port; None where there is none."""
+        """The target of this group (its name or ARN), Id and port; None when the membership does not hold it."""
         for target in self.targets:
             if (target.id, target.port) == (target_id, port) and group in (target.group, group_name(target.group)):
                 return target
@@ -194,7 +194,7 @@ class Membership:
         )
 
     def without_target(self, target: Target) -> Membership:
-        """The membership without this target, and without its group where that was the only one."""
+        """The membership without this target, and without its group if the group held no other."""
         targets = tuple(t for t in self.targets if t.key != target.key)
         held = {t.group for t in targets}
         return Membership(
@@ -258,14 +258,14 @@ class MinHealthy:
     percent: float | None = None
 
     def of(self, hosts: int) -> int:
-        """How many must stay, where this many belong; a percentage is rounded up."""
+        """How many must stay when this many belong; a percentage is rounded up."""
         if self.percent is None:
             return self.number
         return ceil(hosts * self.percent / 100)
 
 
 def plain_address(text: str) -> str:
-    """An address in its one short spelling (RFC 5952), so that two of them compare; anything else as it is."""
+    """An address in its canonical spelling (RFC 5952), so that two can be compared; other text unchanged."""
     try:
         return str(ip_address(text))
     except ValueError:

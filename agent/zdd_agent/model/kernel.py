@@ -1,4 +1,4 @@
-"""What the kernel says of the app's TCP connections at one moment: frozen values, no I/O."""
+"""What the kernel says about the app's TCP connections at one moment: frozen values, no I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Until(StrEnum):
-    """What ends a drain: the API's word; or, before that, no connection left; or none with work on it."""
+    """What ends a drain: the API says `unused`; or, earlier, no connection is left; or none has work on it."""
 
     UNUSED = "unused"
     CLOSED = "closed"
@@ -18,7 +18,7 @@ class Until(StrEnum):
 class Connection:
     """One TCP connection between the app and a peer outside this host.
 
-    Addresses are IPv4 or IPv6 text, IPv4-mapped ones as IPv4. The kernel does not tell a connection's age.
+    Addresses are IPv4 or IPv6 text, IPv4-mapped ones as IPv4. The kernel does not report a connection's age.
 
     Args:
         cookie: names the socket for as long as the host runs; sock_diag(7), `idiag_cookie`.
@@ -56,7 +56,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All of them at one moment.
+    """All connections at one moment.
 
     Args:
         at: seconds, of the agent's clock, when the kernel had answered.

@@ -35,7 +35,7 @@ LAST_PHASE: Mapping[Verb, Phase] = MappingProxyType({Verb.DRAIN: Phase.SETTLED, 
 
 
 class Check(StrEnum):
-    """What a caller can force, each by its name."""
+    """The checks that a caller can skip, by name."""
 
     MIN_HEALTHY = "min-healthy"
     PROBE = "probe"
@@ -85,12 +85,12 @@ class Request:
     Args:
         verb: drain or rejoin.
         uid: who asks.
-        timeout: give up after this many seconds; None for a time-out that the target groups' settings give.
+        timeout: give up after this many seconds; None: derived from the target groups' settings.
         reason: text for the log.
         force: the checks to skip, each by its name.
         wait: keep retrying a refused drain for this many seconds.
-        until: what ends a drain; None for the settings' choice.
-        stopping: nothing can prevent this stop: once `wait` is over, drain although the guard refuses.
+        until: what ends a drain; None: as the settings say.
+        stopping: nothing can prevent this stop: once `wait` is over, drain even if the guard refuses.
         keep_trying: nobody waits for the result: a rejoin that fails is tried again.
     """
 

@@ -21,10 +21,10 @@ class Wanted(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose record it is. An image baked from a host carries the host's record, and it is not the clone's.
+    """Whose record it is. An image baked from a host carries that host's record, which is not the clone's.
 
     Args:
-        instance_id: empty until the instance metadata service has said it.
+        instance_id: empty until the instance metadata service has reported it.
         boot_id: `/proc/sys/kernel/random/boot_id`; empty where it cannot be read.
     """
 
@@ -51,7 +51,7 @@ class Departure:
 
     Args:
         since: when the intent to leave was put on disk, or when an earlier drain did so.
-        accepted_at: when AWS accepted the deregistration, at the latest; new work may come until the floor after it.
+        accepted_at: the latest moment at which AWS can have accepted the deregistration; the floor starts here.
         targets: what this drain deregistered. Going back registers these and nothing else.
         nodes: the load balancer's addresses that had checked this host before.
         standby: the Auto Scaling group in whose Standby this host is; empty where it is in none.
@@ -81,12 +81,12 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class InService:
-    """Not out by an act of this agent."""
+    """This agent has not taken the host out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Out, with the proof that the drain ended on, at this moment (seconds since the epoch)."""
+    """Out, with the proof on which the drain ended; `at` is that moment (seconds since the epoch)."""
 
     left: Departure
     proof: str
@@ -95,7 +95,7 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Out, or partly out, without proof; `why` says how that came. A new drain proves it."""
+    """Out, or partly out, without proof; `why` says for what reason. A new drain proves it."""
 
     left: Departure
     why: str
@@ -115,7 +115,7 @@ class Guarding:
 
 @dataclass(frozen=True, slots=True)
 class Claiming:
-    """It may: the intent is on disk, the deregistration is to come. `targets` are what it will deregister."""
+    """It may leave: the intent is on disk. Next, it deregisters `targets`."""
 
     before: Resting
     since: float
@@ -127,7 +127,7 @@ class Claiming:
 
 @dataclass(frozen=True, slots=True)
 class Confirming:
-    """Deregistered; the second look, whether other hosts left at the same moment, is to come."""
+    """Deregistered. Next comes the second look: did other hosts leave at the same moment?"""
 
     before: Resting
     left: Departure
@@ -137,7 +137,7 @@ class Confirming:
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """May stay out; waits for the proof that no work is left and none can come."""
+    """It may stay out, and waits for the proof that no work is left and none can come."""
 
     left: Departure
     ending: Ending
@@ -145,7 +145,7 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class GoingBack:
-    """Has to be in service after all: registers what it deregistered, and then ends with `failure`."""
+    """It has to be in service after all: it registers what it deregistered, then ends with `failure`."""
 
     before: Resting
     left: Departure
@@ -164,7 +164,7 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """The registration is to come, or is under way.
+    """The registration comes next, or is under way.
 
     `launching`: it is the Auto Scaling group that registers this host, once its launch hook is completed.
     """
@@ -177,7 +177,7 @@ class Joining:
 class Warming:
     """Registered at `accepted_at`; waits until every target is healthy.
 
-    `called` is False where nothing had to be registered: then there is no moment to wait from.
+    `called` is False when nothing had to be registered: then there is no moment from which to wait.
     """
 
     before: Resting
@@ -207,7 +207,7 @@ PHASES: Mapping[type, Phase] = MappingProxyType(
 class Underway:
     """An operation under way: the request, and its deadlines. Moments are seconds since the epoch.
 
-    `request.timeout` holds the settings' time-out where the caller gave none; None means derived.
+    `request.timeout` holds the settings' time-out where the caller gave none; None: derived.
     """
 
     id: str
@@ -234,7 +234,7 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that the store keeps of one service of this host.
+    """Everything that the store keeps about one service of this host.
 
     Args:
         owner: whose it is.
@@ -243,7 +243,7 @@ class Record:
         state: what it is.
         underway: the operation under way, in the states of a drain or a rejoin.
         last: the operation that ended last.
-        listed: every target of its groups at the last look, this host's and the others': who vanishes from the list
+        listed: every target of its groups at the last look, this host's and the others'. One that vanishes from it
             while EC2 calls its instance running still belongs, and counts for a percentage.
         leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
             instance that was stopped comes back.
@@ -270,7 +270,7 @@ class Record:
 
     @property
     def resting(self) -> Resting:
-        """Where the host stands apart from the operation under way, if it ended now without another call."""
+        """Where the host would rest if the operation under way ended now, without another call."""
         match self.state:
             case InService() | Drained() | Out() as state:
                 return state
@@ -285,17 +285,17 @@ class Record:
 
     @property
     def left(self) -> Departure | None:
-        """How this host left, where it is out by an act of this agent."""
+        """How this host left; None when this agent has not taken it out."""
         resting = self.resting
         return None if isinstance(resting, InService) else resting.left
 
     @property
     def out_since(self) -> float | None:
-        """Since when this host is out by an act of this agent, seconds; None while it is not."""
+        """When this agent took the host out, seconds; None when it has not."""
         return self.left.since if self.left is not None else None
 
 
 def departure(state: Claiming, accepted_at: float) -> Departure:
-    """How a host leaves whose deregistration is accepted at this moment (seconds)."""
+    """The departure of a host whose deregistration was accepted at this moment (seconds)."""
     standby = "" if isinstance(state.before, InService) else state.before.left.standby
     return Departure(state.since, accepted_at, state.targets, state.nodes, standby)

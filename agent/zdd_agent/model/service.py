@@ -38,7 +38,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Spans from the settings, in seconds; None for what the target groups' settings give."""
+    """Spans from the settings, in seconds; None: derived from the target groups."""
 
     drain: float | None
     rejoin: float | None

@@ -84,7 +84,7 @@ def test_without_a_region_the_client_waits_for_the_metadata_service_and_is_built
 
 @contextmanager
 def instance_profile(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metadata]:
-    """Nothing but the metadata service has credentials."""
+    """Only the metadata service has credentials."""
     with metadata_service() as service:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
             monkeypatch.delenv(name)
@@ -185,7 +185,7 @@ def test_nor_with_a_profile_that_takes_the_instances_credentials(
         monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://sts.example")
         use_proxy(monkeypatch, proxy)
-        with pytest.raises(AgentError) as caught:  # the SDK asks STS not before it signs a call
+        with pytest.raises(AgentError) as caught:  # the SDK does not ask STS before it signs a call
             Elbv2(host().elbv2).health(arn("web"))
     assert caught.value.transient
     assert "/latest/meta-data/iam/security-credentials/web" in service.with_token
@@ -269,7 +269,7 @@ def dead_name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Even
 
 
 def ready(limit: Limit) -> Elbv2:
-    """The adapter over a client that is built already: loading the SDK takes seconds on a busy machine."""
+    """The adapter over a client that is already built: loading the SDK takes seconds on a busy machine."""
     clients = Aws(FakeMetadata(), {})
     clients.elbv2()
     return Elbv2(clients.elbv2, limit)
@@ -312,7 +312,7 @@ def test_the_sdk_does_not_try_again_what_was_given_up(monkeypatch: pytest.Monkey
         with pytest.raises(AgentError, match="no answer within"):
             elb.register(group(), [ENTRY])
         taking.join(10.0)
-        accepted[0].close()  # the SDK takes that for a fault of the network, and would try again
+        accepted[0].close()  # the SDK takes that for a network fault, and would try again
         with pytest.raises(AgentError):
             elb.health(arn("web"))
         silent.settimeout(2.0)

@@ -1,4 +1,4 @@
-"""Where instances are and which run, asked in calls that AWS takes."""
+"""Where instances are and which run, asked in calls that AWS accepts."""
 
 from typing import Any
 

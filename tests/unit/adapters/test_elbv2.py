@@ -1,4 +1,4 @@
-"""The calls to Elastic Load Balancing, and what is made of its answers."""
+"""The calls to Elastic Load Balancing, and how its answers are read."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -54,7 +54,7 @@ def app(code: int = 200) -> Iterator[tuple[int, list[tuple[str, str, str]]]]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """Of a server that speaks HTTP/2, signed by nobody: ELB does not look at that either."""
+    """For a server that speaks HTTP/2, self-signed: ELB does not check certificates either."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What the kernel tells of real sockets. Every host is an address of 127.0.0.0/8 here, as in the lab."""
+"""What the kernel reports about real sockets. Every host is an address of 127.0.0.0/8 here, as in the lab."""
 
 from __future__ import annotations
 
@@ -413,7 +413,7 @@ print(first.listening == {port}, seen.address, seen.peer, ended[0].cookie == see
 
 
 def in_a_namespace(script: str, *setup: str) -> str:
-    """What a script says in a network namespace of its own; skipped where we may not make one."""
+    """What a script prints in its own network namespace; skipped when we may not make one."""
     words = ["unshare", "--net", "sh", "-ec", "; ".join([*setup, 'exec "$0" -c "$1"']), sys.executable, script]
     agent = str(Path(sock_diag.__file__).parents[2])
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:

@@ -95,7 +95,7 @@ AS_0_1_0 = Path(__file__).parent / "states_of_0_1_0"
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file can grow: what a full disk does to a write, without a disk of its own."""
+    """No file can grow: writes fail as on a full disk, without the need for a disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:

@@ -1,4 +1,4 @@
-"""Queries and bodies: what is taken, and the exact complaint about the rest."""
+"""Queries and bodies: what is accepted, and the exact complaint about the rest."""
 
 import pytest
 

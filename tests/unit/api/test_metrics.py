@@ -18,7 +18,7 @@ OUT = Draining(Departure(START, START), Ending(Until.UNUSED))
 
 
 def samples(text: str) -> dict[str, float]:
-    """Name and labels to value. Fails on what is no Prometheus text, or a sample without HELP and TYPE before it."""
+    """Name and labels to value. Fails on other text, and on a sample without HELP and TYPE before it."""
     assert text.endswith("\n")
     found: dict[str, float] = {}
     described: dict[str, set[str]] = {}

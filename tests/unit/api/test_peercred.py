@@ -1,4 +1,4 @@
-"""The kernel's word about the other end."""
+"""What the kernel says about the other end of a socket."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ def test_the_peer_is_the_process_that_connected_with_its_user_and_every_group() 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_another_user_is_seen_with_its_own_numbers_and_extra_groups() -> None:
-    name = f"zdd-{os.getpid()}"  # abstract: no folder that the other user must be let into
+    name = f"zdd-{os.getpid()}"  # abstract: there is no folder that the other user would have to enter
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{name}")
         listener.listen()

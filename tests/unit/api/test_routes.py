@@ -10,7 +10,7 @@ from zdd_agent.api.routing import Route
 from zdd_agent.model.operation import Verb
 
 ROUTE_NAMES = [f"{route.method} {route.path}" for route in ROUTES]
-# What can be answered only once the drain is over, and what has to be sent along.
+# The routes that answer only after the drain, and the bodies that some routes need.
 AFTER_THE_DRAIN = ("/v1/rejoin", "/v1/forget")
 BODIES = {"/v1/forget": b'{"target": "web i-me:8080"}'}
 

@@ -1,4 +1,4 @@
-"""The wire: what it takes, what it answers, and the description that is generated from it."""
+"""The wire: what it accepts, what it answers, and the description that is generated from it."""
 
 import json
 import subprocess

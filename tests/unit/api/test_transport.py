@@ -10,7 +10,7 @@ from zdd_agent.errors import AgentError, Kind
 
 
 class Gate:
-    """An agent that holds every answer until it is let go."""
+    """An agent that holds every answer back until it is released."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)

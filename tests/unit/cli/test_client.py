@@ -34,7 +34,7 @@ def refusal(path: str | Path, method: str = "GET", target: str = "/v1/status") -
 
 @contextmanager
 def says(folder: Path, *answers: bytes) -> Iterator[str]:
-    """What listens at this path says one of these to each caller in turn, and hangs up."""
+    """A listener at this path gives each caller in turn one of these answers, and hangs up."""
     path = os.path.relpath(folder / "s")  # short enough for a socket
 
     with socket.socket(socket.AF_UNIX) as listener:

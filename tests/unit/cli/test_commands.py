@@ -87,7 +87,7 @@ def slip(*words: str) -> int:
     return commands.main(words, nothing_local)
 
 
-# What a slip gets
+# What a typo gets
 
 
 @pytest.mark.parametrize(
@@ -450,10 +450,10 @@ def test_run_ends_with_the_code_of_a_rejoin_that_fails() -> None:
 def started(
     path: str, *words: str, interrupt: signal.Handlers = signal.SIG_DFL, **more: Any
 ) -> "subprocess.Popen[str]":
-    """The command in a process of its own, as from a terminal, or with SIGINT ignored as from a script's `… &`."""
+    """The command in its own process, as from a terminal, or with SIGINT ignored as from a script's `… &`."""
     environ = {**os.environ, "ZDD_AGENT_SOCKET": path, "PYTHONUNBUFFERED": "1"}
     argv = [sys.executable, "-m", "zdd_agent", *words]
-    # A child inherits what is ignored, and whoever started these tests may have had it ignored.
+    # A child inherits ignored signals, and whoever started these tests may have ignored this one.
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         return subprocess.Popen(argv, env=environ, text=True, **{"stderr": subprocess.PIPE, **more})
@@ -500,7 +500,7 @@ def test_ctrl_c_lets_the_command_of_run_end_in_its_own_way_and_leaves_the_host_o
 
 
 def test_a_run_in_the_background_that_ignores_ctrl_c_goes_on_and_so_does_its_command(tmp_path: Path) -> None:
-    # The subshell is a child that nothing but an inherited "ignore" protects.
+    # The subshell is a child: only an inherited "ignore" protects it.
     script = "touch ready; (sleep 0.5; touch cleaned-up); [ -e cleaned-up ]"
     does = Scripted(drain=operation(), rejoin=operation("rejoin"), operations=[done(), done("rejoin")])
     with (

@@ -1,4 +1,4 @@
-"""Progress: a line an event in a file, a line that redraws on a terminal, and nothing that acts on either."""
+"""Progress: in a file one line for each event, on a terminal one line that is redrawn, and no control characters."""
 
 import io
 import time

@@ -1,4 +1,4 @@
-"""The table of steps: which are legal, what each one makes of the record, and that no other one changes anything."""
+"""The table of steps: which are legal, how each changes the record, and that no other one changes anything."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ RESULTS = (
     NotTaken(AgentError(Kind.FAILED, "still drains")),
 )
 
-# What is legal, said here once more by hand: (state, action, result) → the next state; None where it stays.
+# What is legal, written once more by hand: (state, action, result) → the next state; None where it stays.
 STAYS = None
 LEGAL: dict[tuple[type, type, type], type | None] = {
     (InService, Discover, Found): STAYS,

@@ -1,4 +1,4 @@
-"""The kernel's word ends a drain: the real core over fakes, in fake time."""
+"""Kernel data ends a drain: the real core over fakes, in fake time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one look at AWS is read: who is gone, who is to be registered, who is back, who serves."""
+"""How one look at AWS is read: which targets are gone, which to register, which are back, which serve."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNBALANCED = replace(WEB, groups=(group(balancers=()),))
 NOT_IN_USE = (State.UNUSED, "Target.NotInUse")
 NOT_REGISTERED = (State.UNUSED, "Target.NotRegistered")
 NOT_LISTED = None
-# What AWS says (state, reason) → as what the target counts.
+# What AWS says (state, reason) → what the target counts as.
 STANDS = [
     (NOT_LISTED, "absent"),
     (NOT_REGISTERED, "absent"),

@@ -1,4 +1,4 @@
-"""What the lab found out about drains and what comes behind them: the real core over fakes, in fake time."""
+"""What the lab showed about drains and what follows them: the real core over fakes, in fake time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DELAY = 300.0
 
 
 class Refusing(FakeAws):
-    """Takes no address back while it drains, as the ALB guide has it."""
+    """Refuses to register an address while it drains, as the ALB guide says."""
 
     def register(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
         draining = {h.target for h in self.health(asked.arn) if h.state is State.DRAINING}

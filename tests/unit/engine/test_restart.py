@@ -141,7 +141,7 @@ def test_a_host_that_goes_back_does_so_after_a_restart_of_the_daemon() -> None:
 def test_a_restart_between_a_call_and_its_record_makes_the_same_call_again_and_harms_nothing(state: type) -> None:
     host = in_a_drain(state)
     here = next(t for t in host.record().membership.targets)
-    host.aws.deregister(host.aws.groups[here.group], (here,))  # AWS took the call; the daemon did not live to note it
+    host.aws.deregister(host.aws.groups[here.group], (here,))  # accepted, but the daemon died before it noted that
     host.restart()
     assert succeeded(host.finish())
     assert host.aws.registered() == {THERE}

@@ -58,7 +58,7 @@ def test_polls_keep_their_distance_however_long_it_takes() -> None:
 
     host.aws.health = recording  # type: ignore[method-assign]  the fake's own seam
     host.begin(Verb.DRAIN, timeout=600)
-    host.aws.groups[arn("web")] = group(deregistration_delay=400.0)  # raised behind our back
+    host.aws.groups[arn("web")] = group(deregistration_delay=400.0)  # raised while we do not look
     host.finish()
     gaps = [b - a for a, b in itertools.pairwise(moments[2:])]
     assert all(gap >= 10 for gap in gaps)

@@ -20,7 +20,7 @@ ANSWER_SECONDS = 60.0
 POLL_SECONDS = 25.0
 # Seconds to wait for an agent that restarts in the middle of an operation: it resumes the operation.
 RECONNECT_SECONDS = 30.0
-# How many other operations, one after another, are waited for before this one fails as busy.
+# How many other operations this one waits for, one after another, before it fails as busy.
 BUSY_TRIES = 5
 
 # The exit code of the command for each kind: the table in docs/api.md.
@@ -89,7 +89,7 @@ class Agent:
         return answer
 
     def carry_out(self, verb, body, patient):
-        """Start the operation, or join it, and wait for its end; `patient`: wait first for another one under way."""
+        """Start or join the operation and wait for its end. `patient`: first wait for another one under way."""
         for tries_left in reversed(range(BUSY_TRIES)):
             try:
                 operation = self.call("POST", "/v1/" + verb, body)
@@ -145,7 +145,7 @@ class Agent:
             said = f"cannot reach the agent: this user may not use {self._path}"
             hint = "use `become: true`, or add the user to the group zdd-agent"
             raise AgentError("forbidden", said, hint) from None
-        except socket.timeout:  # another name than TimeoutError before Python 3.10
+        except socket.timeout:  # not TimeoutError before Python 3.10
             raise self._unreachable("it does not answer") from None
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from None
@@ -158,7 +158,7 @@ class Agent:
         except (IndexError, ValueError):
             raise self._unreachable("it hung up in the middle of an answer") from None
         if not isinstance(answer, dict):
-            raise self._unreachable("what answers there is no zdd-agent")
+            raise self._unreachable("something other than zdd-agent answers there")
         return code, answer
 
     def _unreachable(self, cause):

@@ -1,4 +1,4 @@
-"""What readers of the log may build on: a number for each event that never changes, and the fields beside it."""
+"""What readers of the log can rely on: for each kind of event a number that never changes, and its fields."""
 
 from __future__ import annotations
 
