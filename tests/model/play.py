@@ -1,0 +1,167 @@
+"""Plays steps over a world, and looks after each turn of an agent whether a promise is broken."""
+
+from __future__ import annotations
+
+import random
+
+from fakes import arn
+from model import promises
+from model.eyes import BrokenPromiseError, Key
+from model.fleet import SPARE, Agent, World, ask_for, forgettable
+from model.steps import STEPS, Step, faults_end
+from model.truth import Truth
+from zdd_agent.model.kernel import Until
+from zdd_agent.model.operation import Operation, Outcome, Request, Verb
+from zdd_agent.model.record import Record
+
+# Seconds after its deadline by which an operation must have ended: a last round of calls, and going back.
+_LATE_SECONDS = 30.0
+
+
+class Play:
+    """One run."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        rng = random.Random(world.seed + 7)
+        self.truth = Truth(
+            rng,
+            kind=world.kind,
+            lag=world.node_lag,
+            takes_draining=world.takes_draining,
+            cuts=world.cuts,
+            busy=world.until is not Until.UNUSED,
+        )
+        for name, port in world.groups:
+            self.truth.add_group(name, port, delay=world.delay, target_type=world.target_type, listened=True)
+        if world.spare:
+            self.truth.add_group(*SPARE, delay=world.delay, target_type=world.target_type, listened=False)
+        self.agents = [Agent(self.truth, world, number) for number in range(1, world.hosts + 1)]
+        self.plain: list[str] = []  # what names the hosts without agents
+        for number in range(world.hosts + 1, world.hosts + world.others + 1):
+            self.truth.add_host(f"i-{number}", f"127.0.1.{number}")
+            self.plain.append(f"i-{number}" if world.target_type == "instance" else f"127.0.1.{number}")
+        for target_id in (*(agent.id for agent in self.agents), *self.plain):
+            for name, port in world.groups:
+                self.truth.register(arn(name), [(target_id, port)])
+            if world.spare:
+                self.truth.register(arn(SPARE[0]), [(target_id, SPARE[1])])
+        self.meddled = False  # somebody else changed who is registered: how many stay is not the guard's doing alone
+        self.deleted = False
+        self.sick_at: dict[str, float] = {}  # when an app last changed, by instance
+        self.touches: list[tuple[float, Key, bool]] = []  # what others registered (True) and deregistered
+        self.ends: dict[str, int] = {}
+        self.asked_until: dict[str, Until] = {}  # the strictest wish of an operation's callers
+        self.excused: set[str] = set()  # operations that may break the floor: they were told to
+        self.unlooked: set[str] = set()  # hosts that are out by a drain that ended before its second look
+        self.looking: set[str] = set()  # hosts that have left and whose second look is still to come
+        self._told: set[tuple[str, float | None]] = set()
+        self.run(90.0)  # every node has checked everybody, and a percentage knows its hosts
+
+    def agent(self, number: int) -> Agent:
+        return self.agents[number % len(self.agents)]
+
+    def step(self, step: Step) -> None:
+        name, number, which = step
+        STEPS[name](self, self.agent(number), which)
+        for agent in self.agents:
+            self._look_at(agent)
+
+    def ask(self, agent: Agent, request: Request) -> Operation | None:
+        operation = agent.ask(request)
+        if operation is not None:
+            if request.until is Until.UNUSED:
+                self.asked_until[operation.id] = Until.UNUSED
+            if request.force or request.stopping:
+                self.excused.add(operation.id)
+        self._look_at(agent)
+        return operation
+
+    def run(self, seconds: float) -> None:
+        """This much time, in which every agent turns when it is due."""
+        end = self.truth.clock.time + seconds
+        while True:
+            agent = min(self.agents, key=lambda one: one.due)
+            if agent.due > end:
+                break
+            self.truth.advance_to(agent.due)
+            agent.turn()
+            self._look_at(agent)
+        self.truth.advance_to(end)
+
+    def touched(self, agent: Agent, key: Key, *, registered: bool) -> None:
+        self.meddled = True
+        self.touches.append((self.truth.clock.time, key, registered))
+
+    def broken(self, agent: Agent, what: str) -> None:
+        """Raises BrokenPromiseError, always."""
+        record = agent.host.ledger.record()
+        when = self.truth.clock.time
+        state = type(record.state).__name__
+        raise BrokenPromiseError(f"{agent.me} at {when:.1f}, {state}: {what}\n  last: {record.last}")
+
+    def ended(self, agent: Agent) -> Operation | None:
+        """Let time pass until the operation under way has ended."""
+        while (operation := agent.host.ledger.running()) is not None:
+            self.run(max(min(operation.deadline - self.truth.clock.time, 30.0), 1.0))
+        return agent.host.ledger.record().last
+
+    def calm(self) -> None:
+        """Everything is well again. Now each verb has to work, and the records have to agree with the truth."""
+        faults_end(self, self.agents[0], 0)
+        for app in self.truth.apps.values():
+            app.well = True
+        self.truth.app_changed()
+        for agent in self.agents:
+            self.ended(agent)
+        self.run(60.0)
+        for agent in self.agents:
+            self._rejoin(agent)
+        self.run(30.0)
+        for agent in self.agents:
+            promises.record_agrees(self, agent)
+        self._drain_once_more()
+
+    def _rejoin(self, agent: Agent) -> None:
+        for _ in range(4):
+            self.ask(agent, ask_for(Verb.REJOIN))
+            last = self.ended(agent)
+            assert last is not None
+            if last.outcome is Outcome.SUCCEEDED or promises.belongs_nowhere(self, agent, last):
+                return
+            stale = forgettable(last)
+            for name, target_id, port in stale:
+                agent.host.ledger.forget(name, target_id, port, 0)
+            if not stale:
+                break
+        self.broken(agent, f"a rejoin does not succeed although everything is well: {last.message}")
+
+    def _drain_once_more(self) -> None:
+        """A host that the others can spare leaves, and comes back."""
+        agent = self.agents[0]
+        if not promises.can_spare(self, agent):
+            return
+        self.ask(agent, ask_for(Verb.DRAIN))
+        last = self.ended(agent)
+        if last is None or last.outcome is not Outcome.SUCCEEDED:
+            self.broken(agent, "a drain does not succeed although the others can spare this host")
+        self._rejoin(agent)
+        promises.record_agrees(self, agent)
+
+    def _look_at(self, agent: Agent) -> None:
+        record = agent.host.ledger.record()
+        promises.note_unconfirmed(self, agent, record)
+        promises.enough_stay(self)
+        operation = record.underway
+        if operation is not None and self.truth.clock.time > operation.deadline + _LATE_SECONDS:
+            self.broken(agent, f"hangs past its deadline of {operation.deadline:.0f}")
+        self._look_at_end(agent, record)
+
+    def _look_at_end(self, agent: Agent, record: Record) -> None:
+        last = record.last
+        if last is None or (last.id, last.ended_at) in self._told:
+            return
+        self._told.add((last.id, last.ended_at))
+        said = f"{last.verb} {last.outcome}"
+        self.ends[said] = self.ends.get(said, 0) + 1
+        promises.of_an_end(self, agent, record, last)
