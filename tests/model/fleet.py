@@ -52,7 +52,8 @@ class Agent:
         self.me = f"i-{number}"
         self.address = f"127.0.1.{number}"
         self.id = self.me if world.target_type == "instance" else self.address
-        truth.add_host(self.me, self.address)
+        if clone_of is not None:
+            truth.add_host(self.me, self.address)
         self.eyes = Eyes(truth, (self.me, self.address), world.api_lag, random.Random(world.seed * 1000 + number))
         names = tuple(name for name, _ in world.groups) if world.named else ()
         identity = Identity(self.me, "eu-west-1", "eu-west-1a", "vpc-1", (self.address,))
@@ -135,6 +136,13 @@ class Agent:
         if operation is None and waits > 0 and not self.awake:
             waits = max(waits, 60.0)
         self.due = self.truth.clock.time + waits
+
+    def correct_settings(self, truth: Truth) -> None:
+        """Take what does not exist out of `target_groups`, and restart, as the hint says."""
+        there = {group.name for group in truth.elb.topology.groups.values()}
+        named = tuple(name for name in self.host.settings.target_groups if name in there)
+        self.host.settings = self.host.settings.model_copy(update={"target_groups": named})
+        self.restart()
 
     @property
     def awake(self) -> bool:

@@ -11,7 +11,7 @@ from model.fleet import SPARE, Agent, World, ask_for, forgettable
 from model.steps import STEPS, Step, faults_end
 from model.truth import Truth
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Operation, Outcome, Request, Verb
+from zdd_agent.model.operation import Check, Operation, Outcome, Request, Verb
 from zdd_agent.model.record import Record
 
 # Seconds after its deadline by which an operation must have ended: a last round of calls, and going back.
@@ -36,16 +36,15 @@ class Play:
             self.truth.add_group(name, port, delay=world.delay, target_type=world.target_type, listened=True)
         if world.spare:
             self.truth.add_group(*SPARE, delay=world.delay, target_type=world.target_type, listened=False)
-        self.agents = [Agent(self.truth, world, number) for number in range(1, world.hosts + 1)]
-        self.plain: list[str] = []  # what names the hosts without agents
-        for number in range(world.hosts + 1, world.hosts + world.others + 1):
+        ids = []  # what names the hosts
+        for number in range(1, world.hosts + world.others + 1):
             self.truth.add_host(f"i-{number}", f"127.0.1.{number}")
-            self.plain.append(f"i-{number}" if world.target_type == "instance" else f"127.0.1.{number}")
-        for target_id in (*(agent.id for agent in self.agents), *self.plain):
-            for name, port in world.groups:
-                self.truth.register(arn(name), [(target_id, port)])
-            if world.spare:
-                self.truth.register(arn(SPARE[0]), [(target_id, SPARE[1])])
+            ids.append(f"i-{number}" if world.target_type == "instance" else f"127.0.1.{number}")
+            for name, port in (*world.groups, *((SPARE,) if world.spare else ())):
+                self.truth.register(arn(name), [(ids[-1], port)])
+        self.truth.advance(60.0)
+        self.agents = [Agent(self.truth, world, number) for number in range(1, world.hosts + 1)]
+        self.plain = ids[world.hosts :]  # hosts without agents
         self.meddled = False  # somebody else changed who is registered: how many stay is not the guard's doing alone
         self.deleted = False
         self.sick_at: dict[str, float] = {}  # when an app last changed, by instance
@@ -55,8 +54,9 @@ class Play:
         self.excused: set[str] = set()  # operations that may break the floor: they were told to
         self.unlooked: set[str] = set()  # hosts that are out by a drain that ended before its second look
         self.looking: set[str] = set()  # hosts that have left and whose second look is still to come
+        self.known: dict[str, set[str]] = {}  # names of groups of the settings that each agent has known to exist
         self._told: set[tuple[str, float | None]] = set()
-        self.run(90.0)  # every node has checked everybody, and a percentage knows its hosts
+        self.run(30.0)  # a percentage knows its hosts
 
     def agent(self, number: int) -> Agent:
         return self.agents[number % len(self.agents)]
@@ -91,6 +91,7 @@ class Play:
 
     def touched(self, agent: Agent, key: Key, *, registered: bool) -> None:
         self.meddled = True
+        agent.eyes.forget_answers()
         self.touches.append((self.truth.clock.time, key, registered))
 
     def broken(self, agent: Agent, what: str) -> None:
@@ -129,9 +130,16 @@ class Play:
             assert last is not None
             if last.outcome is Outcome.SUCCEEDED or promises.belongs_nowhere(self, agent, last):
                 return
+            if promises.names_a_group_that_is_gone(self, last):
+                agent.correct_settings(self.truth)
+                continue
             stale = forgettable(last)
+            if last.failure is not None and "`zdd-agent drain`, then" in last.failure.hint:
+                self.ask(agent, ask_for(Verb.DRAIN, force=(Check.MIN_HEALTHY,)))
+                self.ended(agent)
             for name, target_id, port in stale:
-                agent.host.ledger.forget(name, target_id, port, 0)
+                if agent.host.ledger.record().membership.find(name, target_id, port) is not None:
+                    agent.host.ledger.forget(name, target_id, port, 0)
             if not stale:
                 break
         self.broken(agent, f"a rejoin does not succeed although everything is well: {last.message}")
@@ -143,6 +151,8 @@ class Play:
             return
         self.ask(agent, ask_for(Verb.DRAIN))
         last = self.ended(agent)
+        if last is not None and promises.names_a_group_that_is_gone(self, last):
+            return
         if last is None or last.outcome is not Outcome.SUCCEEDED:
             self.broken(agent, "a drain does not succeed although the others can spare this host")
         self._rejoin(agent)
@@ -150,6 +160,7 @@ class Play:
 
     def _look_at(self, agent: Agent) -> None:
         record = agent.host.ledger.record()
+        self.known.setdefault(agent.me, set()).update(record.membership.named)
         promises.note_unconfirmed(self, agent, record)
         promises.enough_stay(self)
         operation = record.underway

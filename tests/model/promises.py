@@ -23,8 +23,6 @@ UNSEEN_SECONDS = API_LAG_SECONDS + 4.0
 _FLOOR_SECONDS = 30.0
 # A drain in these states has left, or may have, and has not looked again yet.
 _UNCONFIRMED = (Claiming, Confirming, GoingBack)
-# How an operation may fail: nothing is left of its groups.
-_MAY_FAIL = ("no_membership", "target_group_not_found")
 
 
 def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None:
@@ -34,9 +32,10 @@ def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None
     if last.outcome is Outcome.REFUSED:
         _refused(play, agent, record, last)
     if last.outcome is Outcome.FAILED:
-        kind = last.failure.kind if last.failure is not None else ""
-        if kind not in _MAY_FAIL or not (play.deleted or belongs_nowhere(play, agent, last)):
+        if not (names_a_group_that_is_gone(play, last) or belongs_nowhere(play, agent, last)):
             play.broken(agent, f"{last.verb} failed: {last.message}")
+        if last.failure is not None and (last.failure.value or "") in play.known.get(agent.me, ()):
+            play.broken(agent, f"{last.verb} failed for a group that it knew: {last.message}")
 
 
 def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
@@ -76,7 +75,9 @@ def _refused(play: Play, agent: Agent, record: Record, last: Operation) -> None:
     if last.verb is Verb.REJOIN:
         play.broken(agent, f"a rejoin is refused: {last.message}")
     assert last.ended_at is not None
-    if last.ended_at < last.started_at + last.request.wait and last.cancelled_by is None:
+    wait = min(last.request.wait, last.request.timeout or last.request.wait)
+    tries = 0.0 if last.phase is Phase.GUARDING else API_LAG_SECONDS  # no try begins in the last seconds
+    if last.ended_at < last.started_at + wait - tries and last.cancelled_by is None:
         play.broken(agent, f"gave up before its wait was over: {last.message}")
     if last.phase is not Phase.GUARDING and not _recently_touched(play, agent):
         gone = {k for k in agent.eyes.deregistered if k[0] in play.truth.elb.topology.groups}
@@ -140,9 +141,13 @@ def record_agrees(play: Play, agent: Agent) -> None:
 def belongs_nowhere(play: Play, agent: Agent, last: Operation) -> bool:
     """Whether no group holds this host any more, and it says so."""
     kind = last.failure.kind if last.failure is not None else ""
-    if kind == "target_group_not_found":  # of the settings, which nobody has corrected
-        return play.world.named and play.deleted
-    return kind == "no_membership" and not _mine(agent, play.truth.registered())
+    return kind in ("no_membership", "target_group_not_found") and not _mine(agent, play.truth.registered())
+
+
+def names_a_group_that_is_gone(play: Play, last: Operation) -> bool:
+    """Whether the settings name a group that was deleted, and the operation says so."""
+    kind = last.failure.kind if last.failure is not None else ""
+    return play.world.named and play.deleted and kind == "target_group_not_found"
 
 
 def can_spare(play: Play, agent: Agent) -> bool:
@@ -184,7 +189,9 @@ def _unseen(play: Play, agent: Agent, last: Operation) -> set[Key]:
     now = play.truth.clock.time
     found = set()
     for number, (at, key, registered) in enumerate(play.touches):
-        if key[1] != agent.id or not registered or at < last.started_at:
+        # That nothing came since an earlier proof is believed on one look.
+        since = last.started_at if last.changed else now - UNSEEN_SECONDS
+        if key[1] != agent.id or not registered or at < min(since, last.started_at):
             continue
         undone = any(k == key and not again for _, k, again in play.touches[number + 1 :])
         if at >= now - UNSEEN_SECONDS or undone:

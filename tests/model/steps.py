@@ -142,7 +142,8 @@ def check_changes(play: Play, agent: Agent, which: int) -> None:
 
 def group_deleted(play: Play, agent: Agent, which: int) -> None:
     name = play.world.groups[which % len(play.world.groups)][0]
-    if len(play.truth.elb.topology.groups) > 1:
+    left = {group.name for group in play.truth.elb.topology.groups.values()} & {one for one, _ in play.world.groups}
+    if left - {name}:
         play.truth.delete_group(name)
         play.deleted = True
 

@@ -79,7 +79,7 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         return Extend(by)
     said = "; ".join(f"{t.target}: {t.said}" for t in evidence.tallies if t.target in failing) or "not probed yet"
     if now >= one.deadline:
-        return _not_started(one, failing, said)
+        return _not_started(state, one, failing, said)
     if now < evidence.probe_again_at:
         return Wait(min(evidence.probe_again_at, one.deadline), f"probing: {said}")
     return Probe(failing)
@@ -136,7 +136,7 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
         return End(Outcome.SUCCEEDED, f"rejoined: {len(membership.targets)} healthy in {spent:.0f} s")
     if not seen.probes and _needs_probe(pending, seen):
         return Probe(pending)
-    if causes := believed(membership, evidence.looks):
+    if causes := tuple(c for c in believed(membership, evidence.looks) if c.target in pending):
         said = "; ".join(f"{c.target}: {c.message}" for c in causes)
         return _failed(Kind.FAILED, said, "; ".join(dict.fromkeys(c.hint for c in causes)))
     said = "; ".join(_say(t, seen) for t in pending)
@@ -178,9 +178,11 @@ def _refused() -> End:
     return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, "deploy to the instance that replaces it"))
 
 
-def _not_started(one: Underway, failing: tuple[Target, ...], said: str) -> End:
+def _not_started(state: Probing, one: Underway, failing: tuple[Target, ...], said: str) -> End:
     stale = " or ".join(f"`zdd-agent forget '{target}'`" for target in failing)
-    hint = f"fix the app, then `zdd-agent rejoin` again; where the app has left that port for good: {stale}"
+    # What is registered would be found again at once.
+    first = "`zdd-agent drain`, then " if isinstance(state.before, InService) else ""
+    hint = f"fix the app, then `zdd-agent rejoin` again; where the app has left that port for good: {first}{stale}"
     said = f"nothing is registered, since the app does not pass its health check: {said}"
     return _timed_out(one, said, hint)
 
