@@ -15,7 +15,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, MinHealthy
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Operation, Request, Verb
-from zdd_agent.model.record import GoingBack
+from zdd_agent.model.record import Draining, Ending, GoingBack
 from zdd_lab.model.aws_error import AwsError
 
 # Name, port of the group; what it is for stands in `World.groups`.
@@ -70,7 +70,8 @@ class Agent:
         self.host.instances = FakeInstances()
         self.boots = 0
         self._operation = ""
-        self.due = truth.clock.time
+        self.due = self.started_at = truth.clock.time
+        self.ending: Ending | None = None  # of its last drain
         self.restart(boot=True)
 
     @property
@@ -94,7 +95,7 @@ class Agent:
                 break
             except Killed:
                 continue
-        self.due = self.truth.clock.time
+        self.due = self.started_at = self.truth.clock.time
 
     def ask(self, request: Request) -> Operation | None:
         """Ask for it; None where it was refused, or the daemon died of it."""
@@ -122,7 +123,9 @@ class Agent:
         ledger = self.host.ledger
         operation = ledger.running()
         self._note_operation()
-        going_back = isinstance(ledger.record().state, GoingBack)
+        state = ledger.record().state
+        going_back = isinstance(state, GoingBack)
+        self.ending = state.ending if isinstance(state, Draining) else self.ending
         self.eyes.may_register_only = self.eyes.deregistered if going_back and self.eyes.deregistered else None
         if self.disk.errors or going_back:  # what it may not have deregistered at all it registers, to be sure
             self.eyes.forget_answers()

@@ -103,7 +103,8 @@ class Play:
 
     def ended(self, agent: Agent) -> Operation | None:
         """Let time pass until the operation under way has ended."""
-        while (operation := agent.host.ledger.running()) is not None:
+        first = agent.host.ledger.running()
+        while (operation := agent.host.ledger.running()) is not None and first is not None and operation.id == first.id:
             self.run(max(min(operation.deadline - self.truth.clock.time, 30.0), 1.0))
         return agent.host.ledger.record().last
 
@@ -117,6 +118,8 @@ class Play:
             self.ended(agent)
         self.run(60.0)
         for agent in self.agents:
+            if not promises.registered_anywhere(self, agent):  # there is no port but its groups' own
+                self.truth.apps[agent.me].ports = {8080, 9090}
             self._rejoin(agent)
         self.run(30.0)
         for agent in self.agents:
@@ -160,12 +163,14 @@ class Play:
 
     def _look_at(self, agent: Agent) -> None:
         record = agent.host.ledger.record()
-        self.known.setdefault(agent.me, set()).update(record.membership.named)
+        if record.owner.instance_id == agent.me:  # not that of the host whose image it is
+            self.known.setdefault(agent.me, set()).update(record.membership.named)
         promises.note_unconfirmed(self, agent, record)
         promises.enough_stay(self)
         operation = record.underway
-        if operation is not None and self.truth.clock.time > operation.deadline + _LATE_SECONDS:
-            self.broken(agent, f"hangs past its deadline of {operation.deadline:.0f}")
+        by = operation.deadline if operation is not None else float("inf")
+        if self.truth.clock.time > max(by, agent.started_at) + _LATE_SECONDS:
+            self.broken(agent, f"hangs past its deadline of {by:.0f}")
         self._look_at_end(agent, record)
 
     def _look_at_end(self, agent: Agent, record: Record) -> None:

@@ -50,7 +50,7 @@ def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
     if play.asked_until.get(last.id) is Until.UNUSED:
         if drains := {k for k in _mine(agent, play.truth.draining()) if not _touched(play, k)}:
             play.broken(agent, f"asked for `unused`, and ended with {sorted(drains)} draining: {last.message}")
-    elif play.world.until is not Until.UNUSED and "until `unused`" not in last.message:
+    elif last.changed and not play.deleted and agent.ending is not None and agent.ending.until is not Until.UNUSED:
         if work := play.truth.at_work((agent.id,)):
             play.broken(agent, f"drained with {len(work)} requests under way: {last.message}")
 
@@ -166,6 +166,10 @@ def can_spare(play: Play, agent: Agent) -> bool:
     return True
 
 
+def registered_anywhere(play: Play, agent: Agent) -> bool:
+    return bool(_mine(agent, play.truth.registered()) or agent.host.ledger.record().membership.targets)
+
+
 def _mine(agent: Agent, keys: object) -> set[Key]:
     return {_plain(key) for key in keys if key.id == agent.id}  # type: ignore[attr-defined]  a set of TargetKey
 
@@ -190,7 +194,10 @@ def _unseen(play: Play, agent: Agent, last: Operation) -> set[Key]:
     found = set()
     for number, (at, key, registered) in enumerate(play.touches):
         # That nothing came since an earlier proof is believed on one look.
+        # Of a group that does not list this host any more nobody can tell since when.
         since = last.started_at if last.changed else now - UNSEEN_SECONDS
+        if key[1] == agent.id and not registered and not last.changed and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
+            found.add(key)
         if key[1] != agent.id or not registered or at < min(since, last.started_at):
             continue
         undone = any(k == key and not again for _, k, again in play.touches[number + 1 :])

@@ -92,6 +92,7 @@ def image(play: Play, agent: Agent, which: int) -> None:
     if len(play.agents) < 5 and play.world.target_type == "instance":
         play.meddled = True
         clone = Agent(play.truth, play.world, 50 + len(play.agents), clone_of=agent)
+        play.truth.apps[clone.me].paths = set(play.truth.apps[agent.me].paths)
         play.agents.append(clone)
         if which % 2:
             play.ask(clone, ask_for(Verb.REJOIN, keep_trying=True))

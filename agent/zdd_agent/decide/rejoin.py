@@ -18,7 +18,7 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
-from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Senses
+from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence, Senses
 from zdd_agent.decide.population import absent, draining, not_ready
 from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
@@ -62,6 +62,10 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         # What a drain took out is what comes back; without one, what AWS and the settings say.
         return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
     if not membership.targets:
+        # One look that does not list this host can be late: believed once a look after the API's lag says so too.
+        sure = evidence.nothing_since + API_LAG_SECONDS if evidence.nothing_since is not None else now
+        if evidence.seen is not None and evidence.seen.seen_at < sure:
+            return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
         return _failed(
             Kind.NO_MEMBERSHIP,
             "no target group is known for this host: it was in none, or its groups do not exist any more",

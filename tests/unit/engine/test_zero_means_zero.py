@@ -22,7 +22,7 @@ from zdd_agent.model.aws import (
     TargetGroup,
     TargetHealth,
 )
-from zdd_agent.model.kernel import Until
+from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
 from zdd_agent.model.record import Drained, InService, Out
 
@@ -151,6 +151,18 @@ def test_a_time_out_bounds_the_wait_for_the_guard_as_well() -> None:
     assert operation.outcome is Outcome.REFUSED
     assert host.clock.now() - START <= 4
     assert not operation.changed
+
+
+def test_a_second_drain_until_unused_waits_for_the_api_although_the_first_has_proved_its_own_end() -> None:
+    host = in_service(until=Until.CLOSED)
+    node = Connection(1, 8080, "10.0.0.1", "10.0.9.1", 40_001)
+    host.sensor.open = [node]
+    host.begin(Verb.DRAIN)
+    host.clock.at(START + 5, lambda: host.sensor.open.clear())
+    assert succeeded(host.finish())
+    assert host.clock.now() - START < 100
+    assert succeeded(host.do(Verb.DRAIN, until=Until.UNUSED))
+    assert host.clock.now() - START >= 300
 
 
 # Who joins, who supersedes, who cannot be refused
@@ -382,6 +394,26 @@ def test_a_spare_group_does_not_fail_a_rejoin_that_waits_for_another_group() -> 
     host.aws.put("green")
     assert succeeded(host.do(Verb.DRAIN))
     host.aws.warm_seconds = 60.0  # several looks
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+
+
+def test_a_rejoin_passes_over_a_group_that_is_deleted_before_its_registration() -> None:
+    host = in_service(group("web"), group("old"))
+    assert succeeded(host.do(Verb.DRAIN))
+    host.begin(Verb.REJOIN)
+    host.turn()
+    del host.aws.groups[arn("old")]
+    assert succeeded(host.finish())
+    assert (arn("web"), *ME) in host.aws.registered()
+
+
+def test_that_no_group_holds_a_host_is_believed_by_a_rejoin_only_when_two_looks_agree() -> None:
+    aws = LaggingAws(FakeClock(), [group()], lag=6.0)
+    aws.clock.time += 50
+    aws.put("web")
+    aws.clock.time += 2
+    host = Host(aws=aws)
     operation = host.do(Verb.REJOIN)
     assert succeeded(operation), operation.message
 
