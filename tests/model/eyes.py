@@ -1,4 +1,4 @@
-"""The ports of one agent over the truth: late and alternating answers of AWS, calls that fail, a kernel, an app, a disk."""
+"""The ports of one agent over the truth: an AWS that answers late and by turns, or not; a kernel; an app; a disk."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Agent:
         except AgentError as error:
             if error.kind is Kind.STORE or (error.kind is Kind.BUSY and request.verb is Verb.REJOIN):
                 return None
-            raise
+            raise BrokenPromiseError(f"a {request.verb} is refused: {error.message}") from error
         self._note_operation()
         return operation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from fakes import arn
 from model import promises
@@ -49,7 +50,7 @@ class Play:
         self.deleted = False
         self.sick_at: dict[str, float] = {}  # when an app last changed, by instance
         self.touches: list[tuple[float, Key, bool]] = []  # what others registered (True) and deregistered
-        self.ends: dict[str, int] = {}
+        self.ends: Counter[str] = Counter()
         self.asked_until: dict[str, Until] = {}  # the strictest wish of an operation's callers
         self.excused: set[str] = set()  # operations that may break the floor: they were told to
         self.unlooked: set[str] = set()  # hosts that are out by a drain that ended before its second look
@@ -130,7 +131,7 @@ class Play:
         for _ in range(4):
             self.ask(agent, ask_for(Verb.REJOIN))
             last = self.ended(agent)
-            assert last is not None
+            assert last is not None, "it has just ended"
             if last.outcome is Outcome.SUCCEEDED or promises.belongs_nowhere(self, agent, last):
                 return
             if promises.names_a_group_that_is_gone(self, last):
@@ -178,6 +179,5 @@ class Play:
         if last is None or (last.id, last.ended_at) in self._told:
             return
         self._told.add((last.id, last.ended_at))
-        said = f"{last.verb} {last.outcome}"
-        self.ends[said] = self.ends.get(said, 0) + 1
+        self.ends[f"{last.verb} {last.outcome}"] += 1
         promises.of_an_end(self, agent, record, last)

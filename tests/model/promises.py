@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from zdd_agent.decide.evidence import API_LAG_SECONDS
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Operation, Outcome, Phase, Verb
 from zdd_agent.model.record import Claiming, Confirming, Drained, GoingBack, InService, Record
+from zdd_lab.model.target import TargetKey
 
 if TYPE_CHECKING:
     from model.play import Play
@@ -40,9 +42,11 @@ def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None
 
 def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
     """Exit 0: no node can send this host work, and none is left on it."""
-    unseen = _unseen(play, agent, last)
+    unseen = _unseen(play, agent, record, last)
     # A drain looks at the groups that held the host at its start; of others nobody tells it.
-    known = {group.arn for group in record.membership.groups if group.balancers} or {arn(n) for n, _ in play.world.groups}
+    known = {group.arn for group in record.membership.groups if group.balancers} or {
+        arn(n) for n, _ in play.world.groups
+    }
     if left := {k for k in _mine(agent, play.truth.registered()) if k not in unseen and k[0] in known}:
         play.broken(agent, f"drained, yet registered: {sorted(left)}: {last.message}")
     if left := {k for k in _mine(agent, play.truth.routed()) if k not in unseen and k[0] in known}:
@@ -51,7 +55,8 @@ def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
         if drains := {k for k in _mine(agent, play.truth.draining()) if not _touched(play, k)}:
             play.broken(agent, f"asked for `unused`, and ended with {sorted(drains)} draining: {last.message}")
     elif last.changed and not play.deleted and agent.ending is not None and agent.ending.until is not Until.UNUSED:
-        if work := play.truth.at_work((agent.id,)):
+        work = play.truth.at_work((agent.id,))
+        if work:
             play.broken(agent, f"drained with {len(work)} requests under way: {last.message}")
 
 
@@ -66,7 +71,11 @@ def _rejoined(play: Play, agent: Agent, record: Record, last: Operation) -> None
         sick = now - play.sick_at.get(agent.me, float("-inf")) < UNSEEN_SECONDS + 30.0
         if state != "healthy" and not sick and not _touched(play, target.key):
             play.broken(agent, f"rejoined, yet {target} is {state}")
-    if not play.meddled and not play.deleted and (lost := agent.keys(play.world) - _mine(agent, play.truth.registered())):
+    if (
+        not play.meddled
+        and not play.deleted
+        and (lost := agent.keys(play.world) - _mine(agent, play.truth.registered()))
+    ):
         play.broken(agent, f"rejoined without {sorted(lost)}")
 
 
@@ -113,7 +122,7 @@ def enough_stay(play: Play) -> None:
     total = len(play.agents) + len(play.plain)
     minimum = play.world.minimum
     required = minimum.number if minimum.percent is None else ceil(total * minimum.percent / 100)
-    for name, port in play.world.groups:
+    for name, _ in play.world.groups:
         if arn(name) not in play.truth.elb.topology.groups:
             continue
         inside = {target_id for group, target_id, _ in registered if group == arn(name)}
@@ -141,7 +150,8 @@ def record_agrees(play: Play, agent: Agent) -> None:
 def belongs_nowhere(play: Play, agent: Agent, last: Operation) -> bool:
     """Whether no group holds this host any more, and it says so."""
     kind = last.failure.kind if last.failure is not None else ""
-    return kind in ("no_membership", "target_group_not_found") and not _mine(agent, play.truth.registered())
+    unknown = not _mine(agent, play.truth.registered()) or _recently_touched(play, agent)
+    return kind in ("no_membership", "target_group_not_found") and unknown
 
 
 def names_a_group_that_is_gone(play: Play, last: Operation) -> bool:
@@ -170,12 +180,12 @@ def registered_anywhere(play: Play, agent: Agent) -> bool:
     return bool(_mine(agent, play.truth.registered()) or agent.host.ledger.record().membership.targets)
 
 
-def _mine(agent: Agent, keys: object) -> set[Key]:
-    return {_plain(key) for key in keys if key.id == agent.id}  # type: ignore[attr-defined]  a set of TargetKey
+def _mine(agent: Agent, keys: Iterable[TargetKey]) -> set[Key]:
+    return {_plain(key) for key in keys if key.id == agent.id}
 
 
-def _plain(key: object) -> Key:
-    return key.group, key.id, key.port  # type: ignore[attr-defined]  a TargetKey
+def _plain(key: TargetKey) -> Key:
+    return key.group, key.id, key.port
 
 
 def _touched(play: Play, key: Key) -> bool:
@@ -188,17 +198,19 @@ def _recently_touched(play: Play, agent: Agent) -> bool:
     return play.truth.clock.time - agent.eyes.touched_at < UNSEEN_SECONDS + _FLOOR_SECONDS
 
 
-def _unseen(play: Play, agent: Agent, last: Operation) -> set[Key]:
+def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Key]:
     """The targets that others registered during this drain so late, or for so short, that no two looks show it."""
     now = play.truth.clock.time
+    # That nobody has put back a host that an earlier drain took out is believed on one look.
+    was_out = record.out_since is not None and record.out_since < last.started_at
+    since = min(last.started_at, now - UNSEEN_SECONDS) if was_out else last.started_at
     found = set()
     for number, (at, key, registered) in enumerate(play.touches):
-        # That nothing came since an earlier proof is believed on one look.
-        # Of a group that does not list this host any more nobody can tell since when.
-        since = last.started_at if last.changed else now - UNSEEN_SECONDS
-        if key[1] == agent.id and not registered and not last.changed and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
-            found.add(key)
-        if key[1] != agent.id or not registered or at < min(since, last.started_at):
+        if key[1] != agent.id:
+            continue
+        if not registered and not last.changed and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
+            found.add(key)  # of a group that does not list this host any more nobody can tell since when
+        if not registered or at < since:
             continue
         undone = any(k == key and not again for _, k, again in play.touches[number + 1 :])
         if at >= now - UNSEEN_SECONDS or undone:

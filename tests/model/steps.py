@@ -96,6 +96,8 @@ def image(play: Play, agent: Agent, which: int) -> None:
         play.agents.append(clone)
         if which % 2:
             play.ask(clone, ask_for(Verb.REJOIN, keep_trying=True))
+        if which % 3 == 0:  # before it knows which instance it is
+            clone.restart()
 
 
 def others_register(play: Play, agent: Agent, which: int) -> None:
@@ -110,6 +112,17 @@ def others_deregister(play: Play, agent: Agent, which: int) -> None:
     key = keys[which % len(keys)]
     if others_change(play.truth, agent, key, register=False):
         play.touched(agent, key, registered=False)
+
+
+def others_put_back(play: Play, agent: Agent, which: int) -> None:
+    """Somebody takes the host out, and puts it back a while later, right before it is to be drained."""
+    keys = sorted(agent.keys(play.world))
+    for register in (False, True):
+        for key in keys:
+            if others_change(play.truth, agent, key, register=register):
+                play.touched(agent, key, registered=register)
+        play.run(1.0 if register else 90.0)
+    play.ask(agent, ask_for(Verb.DRAIN))
 
 
 def app_fails(play: Play, agent: Agent, which: int) -> None:
@@ -172,7 +185,7 @@ def faults_end(play: Play, agent: Agent, which: int) -> None:
 
 _OPERATIONS = {drain: 10, race: 5, rejoin: 10, cancel: 2, time_passes: 34, kill: 3, power_off: 3, force: 1, stop: 1}
 _FAULTS = {aws_fault: 5, disk_fault: 3, faults_end: 3}
-_OTHERS = {others_register: 5, others_deregister: 3, app_fails: 3, image: 1}
+_OTHERS = {others_register: 5, others_deregister: 3, others_put_back: 2, app_fails: 3, image: 2}
 _CHANGES = {port_changes: 2, check_changes: 2, group_deleted: 1}
 _EVERY = {**_OPERATIONS, **_FAULTS, **_OTHERS, **_CHANGES}
 STEPS: dict[str, Callable[[Play, Agent, int], None]] = {one.__name__: one for one in _EVERY}
@@ -204,7 +217,7 @@ def world(seed: int) -> World:
     )
     if made.minimum.percent is not None:  # hosts that are not listed any more are known as instances only
         made = replace(made, target_type="instance")
-    return replace(made, delay=min(made.delay, 60.0)) if until is not Until.UNUSED else made
+    return replace(made, delay=min(made.delay, 600.0)) if until is not Until.UNUSED else made
 
 
 def steps(seed: int, count: int) -> list[Step]:

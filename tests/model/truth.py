@@ -94,7 +94,9 @@ class Truth:
         )
         self.elb = Elb(profile, rng, {name: NodePlace(ZONE, kind) for name in NODES})
         self.balancer = f"arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/{kind[:3]}/front/0123456789"
-        self.elb.topology = Topology(load_balancers={self.balancer: LoadBalancer(self.balancer, kind, frozenset({ZONE}))})
+        self.elb.topology = Topology(
+            load_balancers={self.balancer: LoadBalancer(self.balancer, kind, frozenset({ZONE}))}
+        )
         # Dicts for sets, here and below: their order does not hang on the hash of text, so that a run repeats.
         self.routes: dict[str, dict[TargetKey, None]] = {name: {} for name in NODES}
         self.requests: dict[str, list[Request]] = {}  # by the target's Id
@@ -115,7 +117,9 @@ class Truth:
         old = self.elb.topology
         more = (Listener(f"listener-{name}", self.balancer, port, group.arn, frozenset({group.arn})),)
         self._configure(
-            replace(old, groups={**old.groups, group.arn: group}, listeners=(*old.listeners, *(more if listened else ())))
+            replace(
+                old, groups={**old.groups, group.arn: group}, listeners=(*old.listeners, *(more if listened else ()))
+            )
         )
 
     def add_host(self, instance: str, address: str) -> None:
@@ -246,7 +250,9 @@ class Truth:
                     request.closes = min(request.closes, self.clock.time)
 
     def _check_later(self, node: str, key: TargetKey, misses: int = 1) -> None:
-        self._plan(self.clock.time + self.rng.uniform(0.5, 1.0) * misses * CHECK_SECONDS, lambda: self._check(node, key))
+        self._plan(
+            self.clock.time + self.rng.uniform(0.5, 1.0) * misses * CHECK_SECONDS, lambda: self._check(node, key)
+        )
 
     def _check(self, node: str, key: TargetKey) -> None:
         group = self.elb.topology.groups.get(key.group)

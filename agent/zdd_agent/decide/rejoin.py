@@ -135,6 +135,10 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if not membership.targets:
         return _failed(Kind.TARGET_GROUP_NOT_FOUND, "its target groups do not exist any more", "see `zdd-agent status`")
     pending = not_ready(membership, seen)
+    left_at = float("-inf") if isinstance(state.before, InService) else state.before.left.accepted_at
+    if not pending and seen.seen_at < (sure := left_at + API_LAG_SECONDS):
+        # What AWS says can be of before the deregistration.
+        return Wait(sure, "healthy, or not yet deregistered; looking again") if now < sure else Look()
     if not pending:
         spent = now - one.started_at
         return End(Outcome.SUCCEEDED, f"rejoined: {len(membership.targets)} healthy in {spent:.0f} s")

@@ -24,7 +24,7 @@ from zdd_agent.model.aws import (
 )
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Drained, InService, Out
+from zdd_agent.model.record import Confirming, Drained, InService, Out
 
 ME = ("i-me", 8080)
 
@@ -158,11 +158,26 @@ def test_a_second_drain_until_unused_waits_for_the_api_although_the_first_has_pr
     node = Connection(1, 8080, "10.0.0.1", "10.0.9.1", 40_001)
     host.sensor.open = [node]
     host.begin(Verb.DRAIN)
-    host.clock.at(START + 5, lambda: host.sensor.open.clear())
+    host.clock.at(START + 5, host.sensor.open.clear)
     assert succeeded(host.finish())
     assert host.clock.now() - START < 100
     assert succeeded(host.do(Verb.DRAIN, until=Until.UNUSED))
     assert host.clock.now() - START >= 300
+
+
+def test_a_rejoin_does_not_believe_a_healthy_of_before_the_deregistration() -> None:
+    aws = LaggingAws(FakeClock(), [group()], lag=0.0)
+    aws.clock.time += 100
+    host = in_service(aws=aws, poll={"interval_seconds": 2.0})
+    aws.clock.time += 100
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Confirming):
+        host.turn()
+    aws.lag, aws.warm_seconds = 9.0, 60.0
+    host.restart("boot-2")
+    registered_at = host.clock.now()
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.clock.now() >= registered_at + 60
 
 
 # Who joins, who supersedes, who cannot be refused
