@@ -100,8 +100,8 @@ class Eyes:
         self.rng = rng
         self.errors: dict[str, list[BaseException]] = {}
         self.errors_after: dict[str, list[BaseException]] = {}
-        # When somebody else last changed a registration of this host, seconds.
-        self.touched_at = float("-inf")
+        # When somebody else last changed each registration of this host, seconds.
+        self.touched: dict[Key, float] = {}
         # Of the operation under way: what it has deregistered, and the changes whose answer has come without a fault.
         self.deregistered: set[Key] = set()
         self._surely_out: set[Key] = set()
@@ -145,7 +145,7 @@ class Eyes:
         keys = [t.key for t in targets]
         # What is registered in any case is left as it is.
         may = self.may_register_only
-        if may is not None and not self._touched() and (more := set(keys) - may - self._registered()):
+        if may is not None and (more := set(keys) - may - self._registered() - self._touched_keys()):
             raise BrokenPromiseError(f"a drain registers {sorted(more)}, which it has not deregistered")
         if not self._touched() and keys and self._surely_in.issuperset(keys):
             raise BrokenPromiseError(f"registers {keys} again, though nobody deregistered them")
@@ -198,9 +198,12 @@ class Eyes:
     def _registered(self) -> set[Key]:
         return {(key.group, key.id, key.port) for key in self.truth.registered()}
 
+    def _touched_keys(self) -> set[Key]:
+        return {key for key, at in self.touched.items() if self.clock.time - at < 40.0}
+
     def _touched(self) -> bool:
         """Whether a late answer may still show what somebody else did."""
-        return self.clock.time - self.touched_at < 40.0
+        return bool(self._touched_keys())
 
     def _only_mine(self, targets: Sequence[Target]) -> None:
         if strange := [str(t) for t in targets if t.id not in self.ids]:

@@ -162,7 +162,7 @@ def others_change(truth: Truth, agent: Agent, key: Key, *, register: bool) -> bo
         (truth.register if register else truth.deregister)(group, [(target_id, port)])
     except AwsError:
         return False
-    agent.eyes.touched_at = truth.clock.time
+    agent.eyes.touched[key] = truth.clock.time
     return True
 
 

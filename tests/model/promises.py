@@ -33,6 +33,8 @@ def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None
         (_drained if last.verb is Verb.DRAIN else _rejoined)(play, agent, record, last)
     if last.outcome is Outcome.REFUSED:
         _refused(play, agent, record, last)
+    if last.outcome is Outcome.TIMED_OUT and (last.ended_at or 0.0) < last.deadline:
+        play.broken(agent, f"gave up {last.deadline - (last.ended_at or 0.0):.1f} s early: {last.message}")
     if last.outcome is Outcome.FAILED:
         if not (names_a_group_that_is_gone(play, last) or belongs_nowhere(play, agent, last)):
             play.broken(agent, f"{last.verb} failed: {last.message}")
@@ -43,13 +45,10 @@ def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None
 def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
     """Exit 0: no node can send this host work, and none is left on it."""
     unseen = _unseen(play, agent, record, last)
-    # A drain looks at the groups that held the host at its start; of others nobody tells it.
-    known = {group.arn for group in record.membership.groups if group.balancers} or {
-        arn(n) for n, _ in play.world.groups
-    }
-    if left := {k for k in _mine(agent, play.truth.registered()) if k not in unseen and k[0] in known}:
+    registered = {k for k in _mine(agent, play.truth.registered()) if k[0] != arn(SPARE[0])}
+    if left := registered - unseen:
         play.broken(agent, f"drained, yet registered: {sorted(left)}: {last.message}")
-    if left := {k for k in _mine(agent, play.truth.routed()) if k not in unseen and k[0] in known}:
+    if left := _mine(agent, play.truth.routed()) - unseen:
         play.broken(agent, f"drained, yet nodes may send it work: {sorted(left)}: {last.message}")
     if play.asked_until.get(last.id) is Until.UNUSED:
         if drains := {k for k in _mine(agent, play.truth.draining()) if not _touched(play, k)}:
@@ -195,7 +194,8 @@ def _touched(play: Play, key: Key) -> bool:
 
 
 def _recently_touched(play: Play, agent: Agent) -> bool:
-    return play.truth.clock.time - agent.eyes.touched_at < UNSEEN_SECONDS + _FLOOR_SECONDS
+    since = play.truth.clock.time - UNSEEN_SECONDS - _FLOOR_SECONDS
+    return any(at > since for at in agent.eyes.touched.values())
 
 
 def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Key]:
@@ -204,10 +204,14 @@ def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Ke
     # That nobody has put back a host that an earlier drain took out is believed on one look.
     was_out = record.out_since is not None and record.out_since < last.started_at
     since = min(last.started_at, now - UNSEEN_SECONDS) if was_out else last.started_at
+    looked_at = {group.arn for group in record.membership.groups}
     found = set()
     for number, (at, key, registered) in enumerate(play.touches):
         if key[1] != agent.id:
             continue
+        # A drain looks at the groups that held the host, by its first look; of others nobody tells it.
+        if registered and last.changed and key[0] not in looked_at and at >= last.started_at - UNSEEN_SECONDS:
+            found.add(key)
         if not registered and not last.changed and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
             found.add(key)  # of a group that does not list this host any more nobody can tell since when
         if not registered or at < since:

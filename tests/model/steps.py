@@ -125,6 +125,13 @@ def others_put_back(play: Play, agent: Agent, which: int) -> None:
     play.ask(agent, ask_for(Verb.DRAIN))
 
 
+def others_put_one_back(play: Play, agent: Agent, which: int) -> None:
+    """Somebody puts a host back into one of its groups; then it and another one leave at the same moment."""
+    others_register(play, agent, which)
+    play.run(60.0)
+    race(play, agent, 1 + which % 2)
+
+
 def app_fails(play: Play, agent: Agent, which: int) -> None:
     play.truth.apps[agent.me].well = which % 2 == 0
     play.truth.app_changed()
@@ -185,7 +192,7 @@ def faults_end(play: Play, agent: Agent, which: int) -> None:
 
 _OPERATIONS = {drain: 10, race: 5, rejoin: 10, cancel: 2, time_passes: 34, kill: 3, power_off: 3, force: 1, stop: 1}
 _FAULTS = {aws_fault: 5, disk_fault: 3, faults_end: 3}
-_OTHERS = {others_register: 5, others_deregister: 3, others_put_back: 2, app_fails: 3, image: 2}
+_OTHERS = {others_register: 5, others_deregister: 3, others_put_back: 2, others_put_one_back: 2, app_fails: 3, image: 2}
 _CHANGES = {port_changes: 2, check_changes: 2, group_deleted: 1}
 _EVERY = {**_OPERATIONS, **_FAULTS, **_OTHERS, **_CHANGES}
 STEPS: dict[str, Callable[[Play, Agent, int], None]] = {one.__name__: one for one in _EVERY}
