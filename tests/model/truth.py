@@ -223,8 +223,7 @@ class Truth:
         self._remember()
 
     def _all(self) -> list[TargetHealth]:
-        now = self.clock.time
-        return [health for group in self.elb.topology.groups for health in self.elb.describe(group, None, now)]
+        return [health for found in self._scenes[-1].health.values() for health in found]
 
     def _remember(self) -> None:
         now, topology = self.clock.time, self.elb.topology
