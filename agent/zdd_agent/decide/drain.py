@@ -91,7 +91,7 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
     if not registered(membership, seen):
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
-    give_up = min(one.started_at + one.request.wait, one.deadline)
+    give_up = _give_up(one)
     if failure is not None and now < give_up:
         due = min(seen.look_again_at, give_up)
         return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
@@ -206,7 +206,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
 
 
 def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
-    give_up = one.started_at + one.request.wait
+    give_up = _give_up(one)
     if evidence.returned_at is not None:
         # Before the API's lag is over a look may not show what has just been registered.
         again = evidence.returned_at + API_LAG_SECONDS
@@ -222,6 +222,12 @@ def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float,
         if now < again:
             return Wait(again, f"cannot go back yet, retrying: {error.message}")
     return Register(state.left.targets)
+
+
+def _give_up(one: Underway) -> float:
+    """When to stop retrying a refused drain: a time-out that somebody gave is for the whole operation."""
+    request = one.request
+    return one.started_at + (request.wait if request.timeout is None else min(request.wait, request.timeout))
 
 
 def _timed_out(one: Underway, pending_work: str) -> End:

@@ -24,7 +24,7 @@ from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout,
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome
-from zdd_agent.model.record import InService, Joining, Probing, Record, Underway, Warming
+from zdd_agent.model.record import InService, Joining, Out, Probing, Record, Underway, Warming
 from zdd_agent.model.service import Rules
 
 
@@ -64,8 +64,9 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if not membership.targets:
         # One look that does not list this host can be late: believed once a look after the API's lag says so too.
         sure = evidence.nothing_since + API_LAG_SECONDS if evidence.nothing_since is not None else now
-        if evidence.seen is not None and evidence.seen.seen_at < sure:
-            return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
+        if evidence.seen is not None and evidence.seen.seen_at < sure and now < one.deadline:
+            again = min(sure, one.deadline)
+            return Wait(again, "no target group holds this host; looking again") if now < sure else Discover()
         return _failed(
             Kind.NO_MEMBERSHIP,
             "no target group is known for this host: it was in none, or its groups do not exist any more",
@@ -135,10 +136,10 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if not membership.targets:
         return _failed(Kind.TARGET_GROUP_NOT_FOUND, "its target groups do not exist any more", "see `zdd-agent status`")
     pending = not_ready(membership, seen)
-    left_at = float("-inf") if isinstance(state.before, InService) else state.before.left.accepted_at
-    if not pending and seen.seen_at < (sure := left_at + API_LAG_SECONDS):
-        # What AWS says can be of before the deregistration.
-        return Wait(sure, "healthy, or not yet deregistered; looking again") if now < sure else Look()
+    # A drain that ended with proof has waited for longer than that.
+    sure = state.before.left.accepted_at + API_LAG_SECONDS if isinstance(state.before, Out) else float("-inf")
+    if not pending and seen.seen_at < sure:
+        return _once_more(one, sure, now)
     if not pending:
         spent = now - one.started_at
         return End(Outcome.SUCCEEDED, f"rejoined: {len(membership.targets)} healthy in {spent:.0f} s")
@@ -156,6 +157,14 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if absent(membership, seen) and evidence.agreed(lambda look: bool(absent(membership, look))):
         return Join(one.deadline)
     return Look()
+
+
+def _once_more(one: Underway, sure: float, now: float) -> Action:
+    """Every target reads `healthy`, but that can be of before the deregistration, until this moment."""
+    said = "healthy, if that is not of before the deregistration; looking again"
+    if now >= one.deadline:
+        return _timed_out(one, said)
+    return Wait(min(sure, one.deadline), said) if now < sure else Look()
 
 
 def _first_look(

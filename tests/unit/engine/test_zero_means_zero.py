@@ -183,6 +183,13 @@ def test_a_rejoin_does_not_believe_a_healthy_of_before_the_deregistration() -> N
 # Who joins, who supersedes, who cannot be refused
 
 
+def test_a_rejoin_that_waits_for_the_api_keeps_its_time_out() -> None:
+    host = Host(group())
+    operation = host.do(Verb.REJOIN, timeout=3)
+    assert operation.outcome is Outcome.FAILED
+    assert host.clock.now() - START <= 4
+
+
 def test_a_caller_who_joins_and_asks_for_more_gets_more() -> None:
     host = in_service(until=Until.CLOSED)
     first = host.begin(Verb.DRAIN)
