@@ -205,6 +205,7 @@ def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Ke
     # That nobody has put back a host that an earlier drain took out is believed on one look.
     was_out = record.out_since is not None and record.out_since < last.started_at
     since = min(last.started_at, now - UNSEEN_SECONDS) if was_out else last.started_at
+    unknown_since = was_out or not last.changed
     looked_at = {group.arn for group in record.membership.groups}
     found = set()
     for number, (at, key, registered) in enumerate(play.touches):
@@ -213,7 +214,7 @@ def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Ke
         # A drain looks at the groups that held the host, by its first look; of others nobody tells it.
         if registered and last.changed and key[0] not in looked_at and at >= last.started_at - UNSEEN_SECONDS:
             found.add(key)
-        if not registered and not last.changed and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
+        if not registered and unknown_since and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
             found.add(key)  # of a group that does not list this host any more nobody can tell since when
         if not registered or at < since:
             continue
