@@ -129,6 +129,7 @@ class Play:
 
     def _rejoin(self, agent: Agent) -> None:
         for _ in range(4):
+            self.ended(agent)  # what the agent tries again by itself
             self.ask(agent, ask_for(Verb.REJOIN))
             last = self.ended(agent)
             assert last is not None, "it has just ended"
@@ -136,6 +137,8 @@ class Play:
                 return
             if promises.names_a_group_that_is_gone(self, last):
                 agent.correct_settings(self.truth)
+                continue
+            if last.request.timeout is not None:  # a try of its own, with the little time that its caller gave
                 continue
             stale = forgettable(last)
             if last.failure is not None and "`zdd-agent drain`, then" in last.failure.hint:

@@ -214,7 +214,11 @@ def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Ke
         # A drain looks at the groups that held the host, by its first look; of others nobody tells it.
         if registered and last.changed and key[0] not in looked_at and at >= last.started_at - UNSEEN_SECONDS:
             found.add(key)
-        if not registered and unknown_since and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
+        if (
+            not registered
+            and (unknown_since or key[0] not in looked_at)
+            and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS
+        ):
             found.add(key)  # of a group that does not list this host any more nobody can tell since when
         if not registered or at < since:
             continue
