@@ -7,23 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from fakes import arn, group
 from zdd_agent.decide import drain, rejoin
-from zdd_agent.decide.actions import (
-    Action,
-    Begin,
-    Deregister,
-    Discover,
-    Done,
-    Found,
-    Look,
-    Refresh,
-    Refreshed,
-    Register,
-    Result,
-    Seen,
-    Wait,
-)
+from zdd_agent.decide.actions import Action, Begin, Deregister, Discover, Look, Refresh, Register, Wait
 from zdd_agent.decide.apply import apply
 from zdd_agent.decide.evidence import Evidence
+from zdd_agent.decide.results import Done, Found, Refreshed, Result, Seen
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.model.aws import BalancerKind, Membership, MinHealthy, State, Target, TargetHealth
 from zdd_agent.model.kernel import Until

@@ -1,16 +1,14 @@
-"""What a decision can ask for, what comes of it, and what callers can ask of the record."""
+"""What a decision can ask for, and what callers can ask of the record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zdd_agent.errors import AgentError
-from zdd_agent.model.auto_scaling import ScalingPlace
-from zdd_agent.model.aws import Membership, Target, TargetKey
-from zdd_agent.model.operation import Failure, Observation, Outcome, ProbeResult, Request
+from zdd_agent.model.aws import Target, TargetKey
+from zdd_agent.model.operation import Failure, Outcome, Request
 from zdd_agent.model.record import Claim, Ending
 
-# Asked of the world: effects carry these out. Only those with a result in the second half change the record.
+# Asked of the world: effects carry these out. `results` holds what comes of them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +234,13 @@ class Identify:
     Args:
         instance_id: of this instance.
         addresses: this instance's.
+        boot_id: of this boot of the host; empty where it is not known.
         asked_here: the ID of the operation that was asked of this very daemon; empty where there is none.
     """
 
     instance_id: str
     addresses: tuple[str, ...]
+    boot_id: str = ""
     asked_here: str = ""
 
 
@@ -253,61 +253,3 @@ class Leave:
 
 
 Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave
-
-# What comes of an action.
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Nothing more than that it is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a discovery found.
-
-    Args:
-        membership: which targets are this host.
-        seen: every target of the groups that were asked.
-        terminating: Auto Scaling is about to terminate this instance.
-        place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
-    """
-
-    membership: Membership
-    seen: Observation
-    terminating: bool = False
-    place: ScalingPlace | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refreshed:
-    """The membership with the groups' settings of now, without the groups that are gone (ARNs)."""
-
-    membership: Membership
-    gone: frozenset[str]
-    terminating: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What AWS said."""
-
-    seen: Observation
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What the app answered. The next probe is due at `again_at`, seconds since the epoch."""
-
-    results: tuple[ProbeResult, ...]
-    again_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class NotTaken:
-    """AWS refuses, for a reason that may pass: to register an address, perhaps, that still drains."""
-
-    error: AgentError
-
-
-Result = Done | Found | Refreshed | Seen | Probed | NotTaken

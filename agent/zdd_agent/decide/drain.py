@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import inf
-
-from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, standby
+from zdd_agent.decide import drain_end, guard, guarding, standby
 from zdd_agent.decide.actions import (
     Action,
     Confirm,
     Deregister,
-    Discover,
     Drop,
     End,
-    Extend,
     GoBack,
     Look,
-    MakeClaim,
     Register,
     Retry,
     Sense,
     Wait,
 )
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
-from zdd_agent.decide.population import healthy_others, not_in_use, pending, registered
-from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, drain_timeout, first_change, longest_floor
+from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_floor
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Check, Failure, Observation, Outcome
+from zdd_agent.model.operation import Check, Failure, Outcome
 from zdd_agent.model.record import (
     Claim,
     Claiming,
@@ -64,7 +58,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         return Drop(gone)
     match state:
         case Guarding():
-            return _guarding(record, state, one, evidence, now, rules)
+            return guarding.decide(record, state, one, evidence, now, rules)
         case Claiming():
             return _claiming(record, one, evidence, rules, now)
         case Confirming():
@@ -84,106 +78,6 @@ def cancelled(record: Record) -> End:
     message = f"{operation.verb} cancelled by uid {operation.cancelled_by} at {operation.phase}"
     hint = "run `zdd-agent status` to see where the host stands"
     return End(Outcome.CANCELLED, message, Failure(Kind.CANCELLED.wire, message, hint))
-
-
-def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
-    seen, membership = evidence.seen, record.membership
-    if seen is None:
-        return Discover()
-    if not membership.targets:
-        return _nothing(evidence, seen, now)
-    if not registered(membership, seen):
-        return earlier_drain.taken_up(record, state, one, evidence, now, rules)
-    if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
-        return End(Outcome.REFUSED, "", failure)
-    short = standby.refusal(one.request, evidence.place, rules)
-    failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
-    give_up = one.started_at + one.request.wait
-    if failure is not None and now < give_up and record.leaving is None:
-        due = min(seen.look_again_at, give_up)
-        if now < due:
-            return Wait(due, f"refused for now, retrying: {failure.message}")
-        return Discover() if short else Look()
-    if failure is not None and not one.request.stopping:
-        return End(Outcome.REFUSED, "", failure)
-    return _allowed(record, one, seen, evidence, now, rules, failure)
-
-
-def _allowed(
-    record: Record,
-    one: Underway,
-    seen: Observation,
-    evidence: Evidence,
-    now: float,
-    rules: Rules,
-    passed_over: Failure | None,
-) -> Action:
-    membership = record.membership
-    by = _trusted_by(record, one, now, rules)
-    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, by=by)
-    if not isinstance(ending, Ending):
-        return _own_time(one, evidence, ending)
-    ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
-    long = ""
-    if evidence.place is not None and not ending.standby:  # in Standby the group looks at no health check
-        long = scaling.outlasts(evidence.place, membership, ending.until, rules)
-    if long and rules.strict and not one.request.stopping:
-        return End(Outcome.REFUSED, "", scaling.refused(long))
-    if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
-        return Look()  # the sensor took its time: the guard must not go by what was true before
-    return _claim(membership, seen, evidence, ending, now, rules, passed_over, long)
-
-
-def _trusted_by(record: Record, one: Underway, now: float, rules: Rules) -> float:
-    """Until when this drain may wait to see the load balancer's health checks."""
-    if record.leaving is not None and record.leaving.deadline is not None:
-        return now  # who is gone in two minutes has no time for that
-    # A time-out that somebody gave is for the whole drain: leave it the time in which new work may come.
-    given = one.request.timeout is not None
-    return one.deadline - longest_floor(record.membership, rules.floor_seconds) if given else inf
-
-
-def _own_time(one: Underway, evidence: Evidence, waiting: Sense | Wait) -> Action:
-    """The wait for trust takes nothing from the time that finding the membership, or the drain itself, has."""
-    trust = evidence.senses.trust
-    if trust is not None and one.request.timeout is None:
-        needed = trust.settled_at + DISCOVERY_SECONDS
-        if one.deadline < needed:
-            return Extend(needed)
-    return waiting
-
-
-def _claim(
-    membership: Membership,
-    seen: Observation,
-    evidence: Evidence,
-    ending: Ending,
-    now: float,
-    rules: Rules,
-    passed_over: Failure | None = None,
-    warning: str = "",
-) -> MakeClaim:
-    note = "; ".join(filter(None, (drain_end.announced(ending), warning)))
-    if passed_over is not None:
-        note = f"drains although the guard refuses, since this stop cannot be prevented: {passed_over.message}; {note}"
-    return MakeClaim(
-        targets=registered(membership, seen),
-        spare=not_in_use(membership, seen),
-        nodes=drain_end.nodes(evidence.senses),
-        claim=Claim(healthy_others(membership, seen), seen.seen_at),
-        ending=ending,
-        deadline=now + drain_timeout(membership, rules.floor_seconds),
-        note=note,
-    )
-
-
-def _nothing(evidence: Evidence, seen: Observation, now: float) -> Action:
-    """No target group holds this host, says AWS: believed once a look after the API's lag says so too."""
-    since = seen.seen_at if evidence.nothing_since is None else evidence.nothing_since
-    sure = since + API_LAG_SECONDS
-    if seen.seen_at >= sure:
-        return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
-    return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
 
 
 def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
@@ -229,10 +123,11 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     seen, membership = evidence.seen, record.membership
     if seen is None:
         return Look()
+    membership = with_other_ports(membership, seen)
     left = pending(membership, seen)
     back = registered(membership, seen)
     if back and evidence.agreed(lambda look: bool(registered(membership, look))):
-        return _claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
+        return guarding.claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
     if not left and drain_end.must_look(state, evidence.senses, now):
         return Sense()
     floor = drain_end.floor_of(state, membership, rules)
@@ -269,7 +164,7 @@ def _going_back(
         # A host that will be gone must not come back. The agent begins another drain, which goes on from here.
         message = f"cannot go back: {record.leaving.why}"
         return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
-    give_up = one.started_at + one.request.wait
+    give_up = guarding.give_up_at(one)
     if evidence.returned_at is not None:
         # Until AWS shows this, an answer may be older than the lost race: whoever asks next would leave once more.
         shown_at = evidence.returned_at + API_LAG_SECONDS

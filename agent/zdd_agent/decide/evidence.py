@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from zdd_agent.decide.actions import (
-    Action,
-    Deregister,
-    Done,
-    ExitStandby,
-    Found,
-    GoBack,
-    Launch,
-    NotTaken,
-    Probed,
-    Refreshed,
-    Register,
-    Result,
-    Retry,
-    Seen,
-)
+from zdd_agent.decide.actions import Action, Deregister, ExitStandby, GoBack, Launch, Register, Retry
+from zdd_agent.decide.results import Done, Found, NotTaken, Probed, Refreshed, Result, Seen
 from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Watch
@@ -86,7 +72,7 @@ class Evidence:
         place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
-        returned_at: when what a drain that goes back deregistered was registered again, seconds.
+        returned_at: when what a drain that goes back deregistered was registered again, seconds; None before.
         refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
         senses: what the kernel told; our own changes do not end it.
     """

@@ -31,7 +31,7 @@ def find(
         aws: Elastic Load Balancing.
         identity: who this host is.
         names: `target_groups` of the settings; empty to search the VPC.
-        known: names and ARNs of groups that this host was in: it is not an error when one of them is gone.
+        known: names and ARNs of groups that existed: it is not an error when one of them is gone.
         attached: the ARNs of the groups that its Auto Scaling group registers it with: these are asked where the VPC
             has too many.
 
@@ -57,7 +57,7 @@ def find(
                 raise
             continue  # deleted since it was listed: it holds nobody
         there.append(group)
-    return Membership(tuple(holding), tuple(mine)), tuple(there), tuple(population)
+    return Membership(tuple(holding), tuple(mine), named=tuple(names)), tuple(there), tuple(population)
 
 
 def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:

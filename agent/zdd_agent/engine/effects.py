@@ -11,23 +11,17 @@ from zdd_agent.decide.actions import (
     Action,
     Deregister,
     Discover,
-    Done,
     EnterStandby,
     ExitStandby,
-    Found,
     Launch,
     Look,
-    NotTaken,
     Probe,
-    Probed,
     Refresh,
-    Refreshed,
     Register,
-    Result,
-    Seen,
     Sense,
 )
 from zdd_agent.decide.evidence import Evidence, Sensed
+from zdd_agent.decide.results import Done, Found, NotTaken, Probed, Refreshed, Result, Seen
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
@@ -160,6 +154,8 @@ class Effects:
             try:
                 self._each_group(membership, own, self._aws.register, "registered")
             except AgentError as error:
+                if error.kind is Kind.TARGET_GROUP_NOT_FOUND:
+                    continue  # the next look says so, too: the membership goes on without it
                 if error.transient or error.kind is not Kind.FAILED:
                     raise
                 refused = error  # a group that refuses does not hold up the others

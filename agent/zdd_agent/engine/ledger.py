@@ -10,23 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from zdd_agent.decide import asked
-from zdd_agent.decide.actions import (
-    Action,
-    Asked,
-    Attach,
-    Begin,
-    Boot,
-    Cancel,
-    Discover,
-    Done,
-    End,
-    Forget,
-    Found,
-    Identify,
-    Leave,
-    Result,
-)
+from zdd_agent.decide.actions import Action, Asked, Attach, Begin, Boot, Cancel, Discover, End, Forget, Identify, Leave
 from zdd_agent.decide.apply import apply
+from zdd_agent.decide.results import Done, Found, Result
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.progress import EventLog
@@ -58,6 +44,7 @@ class Ledger:
         self._store = store
         self._clock = clock
         self._timeouts = timeouts
+        self._boot_id = boot_id
         self.name = name
         self._lock = threading.RLock()
         self._ended: deque[Operation] = deque(maxlen=_KEPT)
@@ -194,7 +181,7 @@ class Ledger:
             AgentError: STORE when that cannot be put on disk.
         """
         with self._lock:
-            action = Identify(identity.instance_id, identity.addresses, self._asked_here)
+            action = Identify(identity.instance_id, identity.addresses, self._boot_id, self._asked_here)
             if not asked.is_ours(self._record, action):
                 owner = self._record.owner.instance_id or "another instance"
                 self._store.set_aside(f"it is the record of {owner}, and this is {identity.instance_id}")

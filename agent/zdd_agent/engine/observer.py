@@ -69,7 +69,7 @@ class Observer:
         """
         began = self._clock.now()
         identity = self._metadata.identity()
-        known = {word for g in before.groups for word in (g.arn, g.name)}
+        known = {*before.named, *(word for g in before.groups for word in (g.arn, g.name))}
         found, asked, population = find(self._aws, identity, self._names, known, self._attached)
         if verb is Verb.REJOIN and (belongs := self._belongs(found, asked, out=out)):
             absent = tuple(g for g in belongs if g.arn not in {h.arn for h in found.groups})

@@ -8,9 +8,10 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from zdd_agent.decide import drain, rejoin
-from zdd_agent.decide.actions import Action, End, Found, Look, MakeClaim, Probe, Resume, Sense, Wait
+from zdd_agent.decide.actions import Action, End, Look, MakeClaim, Probe, Resume, Sense, Wait
 from zdd_agent.decide.again import again_at
 from zdd_agent.decide.evidence import Evidence, Sensed, Senses
+from zdd_agent.decide.results import Found
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS
 from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.journal_fields import EventId, fields
@@ -153,9 +154,7 @@ class Runner:
         self._warn(record, now)
         due = again_at(record)
         if due is not None and record.last is not None and now >= due:
-            log.warning("trying the rejoin again that %s: %s", record.last.outcome, record.last.message)
-            self._ledger.begin(record.last.request)
-            return 0.0
+            return self._try_again(record.last)
         self._list(record, now)
         self._watch_on(record, now)
         return min(self._listen(record), HEARTBEAT_SECONDS)
@@ -182,6 +181,15 @@ class Runner:
             self._ledger.identify(self._metadata.identity())
         except AgentError as error:
             log.warning("cannot tell yet whose record this is: %s", error.message)
+
+    def _try_again(self, last: Operation) -> float:
+        log.warning("trying the rejoin again that %s: %s", last.outcome, last.message)
+        try:
+            self._ledger.begin(last.request)
+        except AgentError as error:
+            log.warning("cannot try the rejoin again yet: %s", error.message)
+            return HEARTBEAT_SECONDS
+        return 0.0
 
     def _warn(self, record: Record, now: float) -> None:
         """Say now and then that the host is out."""

@@ -24,8 +24,8 @@ class Owner:
     """Whose record it is. An image baked from a host carries that host's record, which is not the clone's.
 
     Args:
-        instance_id: empty until the instance metadata service has reported it.
-        boot_id: `/proc/sys/kernel/random/boot_id`; empty where it cannot be read.
+        instance_id: empty until the instance metadata service has said it.
+        boot_id: `/proc/sys/kernel/random/boot_id` of that moment; empty where it cannot be read.
     """
 
     instance_id: str = ""
@@ -175,10 +175,7 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class Warming:
-    """Registered at `accepted_at`; waits until every target is healthy.
-
-    `called` is False when nothing had to be registered: then there is no moment from which to wait.
-    """
+    """Registered at `accepted_at`; waits until every target is healthy. Not `called`: all were registered already."""
 
     before: Resting
     accepted_at: float

@@ -1,0 +1,144 @@
+"""Pure: what a drain does before it changes anything: find out whether this host may leave, and what ends the drain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, standby
+from zdd_agent.decide.actions import Action, Discover, End, Extend, Look, MakeClaim, Sense, Wait
+from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
+from zdd_agent.decide.population import healthy_others, not_in_use, registered
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, drain_timeout, longest_floor
+from zdd_agent.model.aws import Membership
+from zdd_agent.model.operation import Failure, Observation, Outcome
+from zdd_agent.model.record import Claim, Ending, Guarding, Record, Underway
+from zdd_agent.model.service import Rules
+
+
+def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
+    """The next action of a drain that has changed nothing yet.
+
+    Args:
+        record: with a drain under way.
+        state: of the record.
+        one: the drain.
+        evidence: what else is known.
+        now: seconds since the epoch.
+        rules: the settings.
+    """
+    seen, membership = evidence.seen, record.membership
+    if seen is None:
+        return Discover()
+    if not membership.targets:
+        return _nothing(evidence, seen, now)
+    if not registered(membership, seen):
+        return earlier_drain.taken_up(record, state, one, evidence, now, rules)
+    if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
+        return End(Outcome.REFUSED, "", failure)
+    short = standby.refusal(one.request, evidence.place, rules)
+    failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
+    give_up = give_up_at(one)
+    if failure is not None and now < give_up and record.leaving is None:
+        due = min(seen.look_again_at, give_up)
+        if now < due:
+            return Wait(due, f"refused for now, retrying: {failure.message}")
+        return Discover() if short else Look()
+    if failure is not None and not one.request.stopping:
+        return End(Outcome.REFUSED, "", failure)
+    return _allowed(record, one, seen, evidence, now, rules, failure)
+
+
+def _allowed(
+    record: Record,
+    one: Underway,
+    seen: Observation,
+    evidence: Evidence,
+    now: float,
+    rules: Rules,
+    passed_over: Failure | None,
+) -> Action:
+    membership = record.membership
+    by = _trusted_by(record, one, now, rules)
+    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, by=by)
+    if not isinstance(ending, Ending):
+        return _own_time(one, evidence, ending)
+    ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
+    long = ""
+    if evidence.place is not None and not ending.standby:  # in Standby the group looks at no health check
+        long = scaling.outlasts(evidence.place, membership, ending.until, rules)
+    if long and rules.strict and not one.request.stopping:
+        return End(Outcome.REFUSED, "", scaling.refused(long))
+    if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
+        return Look()  # the sensor took its time: the guard must not go by what was true before
+    return claim(membership, seen, evidence, ending, now, rules, passed_over, long)
+
+
+def _trusted_by(record: Record, one: Underway, now: float, rules: Rules) -> float:
+    """Until when this drain may wait to see the load balancer's health checks."""
+    if record.leaving is not None and record.leaving.deadline is not None:
+        return now  # who is gone in two minutes has no time for that
+    # A time-out that somebody gave is for the whole drain: leave it the time in which new work may come.
+    given = one.request.timeout is not None
+    return one.deadline - longest_floor(record.membership, rules.floor_seconds) if given else inf
+
+
+def _own_time(one: Underway, evidence: Evidence, waiting: Sense | Wait) -> Action:
+    """The wait for trust takes nothing from the time that finding the membership, or the drain itself, has."""
+    trust = evidence.senses.trust
+    if trust is not None and one.request.timeout is None:
+        needed = trust.settled_at + DISCOVERY_SECONDS
+        if one.deadline < needed:
+            return Extend(needed)
+    return waiting
+
+
+def claim(
+    membership: Membership,
+    seen: Observation,
+    evidence: Evidence,
+    ending: Ending,
+    now: float,
+    rules: Rules,
+    passed_over: Failure | None = None,
+    warning: str = "",
+) -> MakeClaim:
+    """The step by which this host leaves.
+
+    Args:
+        membership: which targets are this host.
+        seen: the look that allows it.
+        evidence: what else is known.
+        ending: what ends the drain.
+        now: seconds since the epoch.
+        rules: the settings.
+        passed_over: a refusal that this drain passes over.
+        warning: what else the operator should know.
+    """
+    note = "; ".join(filter(None, (drain_end.announced(ending), warning)))
+    if passed_over is not None:
+        note = f"drains although the guard refuses, since this stop cannot be prevented: {passed_over.message}; {note}"
+    return MakeClaim(
+        targets=registered(membership, seen),
+        spare=not_in_use(membership, seen),
+        nodes=drain_end.nodes(evidence.senses),
+        claim=Claim(healthy_others(membership, seen), seen.seen_at),
+        ending=ending,
+        deadline=now + drain_timeout(membership, rules.floor_seconds),
+        note=note,
+    )
+
+
+def _nothing(evidence: Evidence, seen: Observation, now: float) -> Action:
+    """No target group holds this host, says AWS: believed once a look after the API's lag says so too."""
+    since = seen.seen_at if evidence.nothing_since is None else evidence.nothing_since
+    sure = since + API_LAG_SECONDS
+    if seen.seen_at >= sure:
+        return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
+    return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
+
+
+def give_up_at(one: Underway) -> float:
+    """When to stop retrying a refused drain: a time-out that somebody gave is for the whole operation."""
+    request = one.request
+    return one.started_at + (request.wait if request.timeout is None else min(request.wait, request.timeout))
