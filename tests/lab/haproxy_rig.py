@@ -78,7 +78,7 @@ class Tally:
 
 @contextmanager
 def h2load(urls: Sequence[str], rate: int = 40) -> Iterator[Tally]:
-    """Load each address for the time of the block: so many requests a second, over four kept connections."""
+    """Load each address for the time of the block, with `rate` requests a second over four kept connections."""
     tally, over = Tally(), Event()
     with ThreadPoolExecutor(len(urls)) as pool:
         going = [pool.submit(_load, f"{url}/", rate, over) for url in urls]

@@ -19,8 +19,16 @@ from zdd_lab.model.profile import FAST
 from zdd_lab.threaded import ThreadedLab
 
 pytestmark = needs_haproxy
+DELAY = 6.0  # s, of the deregistration
 # Checks as often as the API allows, and a short lag before nodes can learn.
-PROFILE = replace(FAST, alb_registration_lag=(0.0, 0.2), check_interval=0.5, check_timeout=0.4)
+PROFILE = replace(
+    FAST,
+    alb_registration_lag=(0.0, 0.2),
+    check_interval=0.5,
+    check_timeout=0.4,
+    deregistration_delay=DELAY,
+    response_timeout=30.0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +104,31 @@ def test_a_deregistered_target_gets_requests_until_each_node_knows_and_none_afte
     assert answered_by(running) == [{"h1", "h2"}, {"h1", "h2"}]
     wait_for(lambda: answered_by(running) == [{"h2"}, {"h2"}])
     assert time.monotonic() - since >= PROFILE.alb_lag[0]
+    assert target(running, host)["state"] == "draining", "the delay is not over yet"
 
 
 def test_a_request_in_flight_to_a_deregistered_target_is_answered(running: ThreadedLab, host: Host) -> None:
-    nodes = [url.removeprefix("http://").partition(":")[0] for url in running.lab.urls]
-    words = ["curl", "-sf", "--max-time", "20", f"http://{nodes[0]}:{APP_PORT}/sleep?seconds=5"]
-    asking = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(4)]
+    asking = [slow_request(running, DELAY - 1.5) for _ in range(4)]
     time.sleep(0.3)
     deregister(running, host)
-    wait_for(lambda: answered_by(running) == [{"h2"}, {"h2"}])
-    assert [one.poll() for one in asking] == [None] * 4
     assert [one.wait(20) for one in asking] == [0] * 4
+    assert target(running, host)["state"] == "draining", "the delay is not over yet"
+
+
+def test_a_request_that_outlives_the_deregistration_delay_is_cut_at_its_end(running: ThreadedLab, host: Host) -> None:
+    asking = [slow_request(running, 2 * DELAY) for _ in range(4)]
+    time.sleep(0.3)
+    since = deregister(running, host)
+    wait_for(lambda: any(one.poll() for one in asking))
+    assert time.monotonic() - since >= DELAY
+    codes = [one.wait(20) for one in asking]
+    assert codes.count(0) == 2, "the other host got as many, and answers them"
+
+
+def slow_request(running: ThreadedLab, seconds: float) -> subprocess.Popen[bytes]:
+    """To the node of the first zone."""
+    words = ["curl", "-sf", "--max-time", "20", f"{running.lab.urls[0]}/sleep?seconds={seconds:g}"]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL)
 
 
 def test_a_target_that_is_registered_again_gets_no_request_before_it_has_passed_its_checks(

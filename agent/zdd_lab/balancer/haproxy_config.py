@@ -31,7 +31,7 @@ _FRONTEND = """frontend f{port}
 _BACKEND = """backend {backend}
   balance roundrobin
 """
-# `pool-purge-delay`: after each, HAProxy closes part of its idle connections. It takes about six for all of them.
+# `pool-purge-delay`: after each, HAProxy closes half of the idle connections that it does not expect to need.
 _SERVERS = """  timeout check {timeout}ms
   option httpchk
   http-check send meth GET uri {path} ver HTTP/1.1 hdr Host {address}

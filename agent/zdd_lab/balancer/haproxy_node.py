@@ -43,10 +43,11 @@ class _Server:
 class HaproxyNode:
     """One HAProxy process: a node in one zone, on its own address.
 
-    A deregistered server is in `maint` if `settings` close idle connections on deregistration: HAProxy closes them, and
-    checks no more. Otherwise it is in `drain`: they stay, and the checks go on. At the end of the deregistration delay
-    its sessions are shut down. A change of the listeners or of a health check restarts the process, with all its
-    connections. HTTP targets on IPv4 only. Every new target has to pass as many checks as one that was unhealthy.
+    A deregistered server is in `maint` if `settings` close idle connections on deregistration: HAProxy closes them a
+    few at a time, and stops its checks. Otherwise it is in `drain`: the last ones can stay, and the checks go on. At
+    the end of the deregistration delay its sessions are shut down. A new target has to pass as many checks as one that
+    was unhealthy. A change of the listeners or of a health check restarts the process, with all its connections. HTTP
+    targets on IPv4 only.
 
     Args:
         binary: path of haproxy.
