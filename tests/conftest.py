@@ -21,6 +21,7 @@ SLOW = (
     "ansible/test_rolling.py",
     "faults/test_kill_matrix.py",
     "system/test_installed.py",
+    "lab/test_haproxy_drains.py",
     "system/test_packages.py",
     "system/test_power.py",
     "deploy/test_callers.py",

@@ -19,7 +19,8 @@ from zdd_lab.aws.instance_identity import Identity
 from zdd_lab.aws.moto_process import MotoProcess
 from zdd_lab.aws.resources import ZONES, Front, Network, create_front, create_instance, create_network, find_instances
 from zdd_lab.aws.topology_reader import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
-from zdd_lab.balancer.data_plane import DataPlane
+from zdd_lab.balancer.data_plane import DataPlane, MakeNode
+from zdd_lab.balancer.node import Node
 from zdd_lab.control import Control, application
 from zdd_lab.hosts.host import Host
 from zdd_lab.model.elb import Elb
@@ -56,6 +57,7 @@ class Lab:
         wait_healthy: on entry, wait until every host is healthy in the target group `web`.
         app_arguments: further arguments of every app (`python -m zdd_lab.hosts.app --help`).
         make_host: builds the hosts. Hosts of another kind, such as in network namespaces, need not be on loopback.
+        make_node: builds the load balancers' nodes, such as `HaproxyNode`.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Lab:
         wait_healthy: bool = True,
         app_arguments: Sequence[str] = (),
         make_host: Callable[[Identity, Path, str, FaultTable, int], Host] = Host,
+        make_node: MakeNode = Node,
     ) -> None:
         away = not prefix.startswith("127.") and make_host is Host
         if away or not 0 <= hosts <= _MAX_HOSTS:
@@ -88,7 +91,7 @@ class Lab:
         self.plane: DataPlane
         self.control: Control
         self.app_arguments = tuple(app_arguments)
-        self._make_host = make_host
+        self._make_host, self._make_node = make_host, make_node
         self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
         self._kept_folder = state_folder
         self.folder = state_folder or Path()
@@ -182,7 +185,7 @@ class Lab:
         places = {name: NodePlace(ZONES[zone], kind) for name, (_, zone, kind) in _NODES.items()}
         addresses = {name: f"{self.prefix}.{last}" for name, (last, _, _) in _NODES.items()}
         elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
-        self.plane = DataPlane(elb, reader, addresses)
+        self.plane = DataPlane(elb, reader, addresses, self._make_node)
         self._ends.push_async_callback(self.plane.close)
         await asyncio.to_thread(self._create_resources, reader)
         clients = {

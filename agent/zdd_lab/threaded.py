@@ -54,7 +54,15 @@ class ThreadedLab:
         return await Lab(**self._arguments).__aenter__()
 
     def _end(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
+
+    async def _end_tasks(self) -> None:
+        """A lab that could not start in time still closes what it has started."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

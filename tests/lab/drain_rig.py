@@ -180,7 +180,7 @@ async def ask(address: str, path: str, port: int = APP_PORT) -> Asked:
         asked.error = repr(error)
     else:
         asked.error = _wrong(answer)
-    asked.host = _header(answer, b"X-Host: ")
+    asked.host = _header(answer, b"x-host: ")
     asked.ended = time.time()
     return asked
 
@@ -190,13 +190,16 @@ def _wrong(answer: bytes) -> str:
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
         return f"answered {head[:40]!r}"
-    if b"Transfer-Encoding: chunked" in head:
+    if _header(head, b"transfer-encoding: ") == "chunked":
         return "" if body.endswith(b"0\r\n\r\n") else "cut off"
-    return "" if len(body) == int(_header(answer, b"Content-Length: ") or 0) else "cut off"
+    return "" if len(body) == int(_header(answer, b"content-length: ") or 0) else "cut off"
 
 
 def _header(answer: bytes, name: bytes) -> str:
-    return answer.partition(name)[2].partition(b"\r\n")[0].decode()
+    """Its value. `name` is in lower case, as HAProxy writes headers."""
+    head = answer.partition(b"\r\n\r\n")[0]
+    start = head.lower().find(b"\r\n" + name)
+    return "" if start < 0 else head[start + 2 + len(name) :].partition(b"\r\n")[0].decode()
 
 
 @dataclass

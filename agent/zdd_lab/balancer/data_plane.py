@@ -2,25 +2,45 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from zdd_lab.aws.topology_reader import TopologyReader
-from zdd_lab.balancer.node import Node
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.schedule import Command
-from zdd_lab.model.target import NodeHealth, TargetKey
+from zdd_lab.model.target import Backend, HealthReport, NodeHealth, NodeSettings, TargetKey
 from zdd_lab.model.topology import NodePlace
+
+
+class BalancerNode(Protocol):
+    """What the data plane tells a node, whoever wrote it. The node reports health to a `HealthReport`."""
+
+    name: str
+    zone: str
+
+    async def listen(self, port: int, group: str) -> None: ...
+    async def unlisten(self, port: int) -> None: ...
+    def register(self, backend: Backend) -> None: ...
+    def deregister(self, key: TargetKey) -> None: ...
+    def cut(self, key: TargetKey) -> None: ...
+    async def set_down(self, down: bool) -> None: ...
+    async def close(self) -> None: ...
+    def counters(self) -> Mapping[str, Any]: ...
+
+
+# From name, zone, address, settings and where to report health.
+MakeNode = Callable[[str, str, str, NodeSettings, HealthReport], BalancerNode]
 
 
 class DataPlane:
     """All nodes, and the one task that gives them what the model schedules."""
 
-    def __init__(self, elb: Elb, reader: TopologyReader, addresses: Mapping[str, str]) -> None:
+    def __init__(self, elb: Elb, reader: TopologyReader, addresses: Mapping[str, str], make_node: MakeNode) -> None:
         self.elb = elb
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, BalancerNode] = {}
         for name, place in elb.nodes.items():
             settings = elb.profile.node_settings(place.kind)
-            self.nodes[name] = Node(name, place.zone, addresses[name], settings, self._on_health)
+            self.nodes[name] = make_node(name, place.zone, addresses[name], settings, self._on_health)
         self._reader = reader
         self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -57,7 +77,7 @@ class DataPlane:
         for name, node in self.nodes.items():
             await node.set_down(name in down)
 
-    async def _listen(self, node: Node, place: NodePlace) -> None:
+    async def _listen(self, node: BalancerNode, place: NodePlace) -> None:
         wanted: dict[int, str] = {}
         for listener in self.elb.topology.listeners:
             balancer = self.elb.topology.load_balancers[listener.load_balancer]

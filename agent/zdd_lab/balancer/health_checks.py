@@ -11,8 +11,8 @@ from zdd_lab.model.target import Backend, HealthCheck, NodeHealth
 
 INITIAL = NodeHealth("initial", "Elb.InitialHealthChecking", "Initial health checks in progress")
 HEALTHY = NodeHealth("healthy")
-_TIMED_OUT = NodeHealth("unhealthy", "Target.Timeout", "Request timed out")
-_FAILED = NodeHealth("unhealthy", "Target.FailedHealthChecks", "Health checks failed")
+TIMED_OUT = NodeHealth("unhealthy", "Target.Timeout", "Request timed out")
+FAILED = NodeHealth("unhealthy", "Target.FailedHealthChecks", "Health checks failed")
 _JITTER = 0.1  # share of the interval, so that two nodes never stay in step
 
 
@@ -23,6 +23,11 @@ def matches(matcher: str, status: int) -> bool:
         if int(low) <= status <= int(high or low):
             return True
     return False
+
+
+def wrong_status(status: int) -> NodeHealth:
+    """The health of a target that answers its checks with this status."""
+    return NodeHealth("unhealthy", "Target.ResponseCodeMismatch", f"Health checks failed with these codes: [{status}]")
 
 
 class Checker:
@@ -107,15 +112,12 @@ class Checker:
                 connection.request(b"GET", encode_request(b"GET", path, headers), probe)
                 status = await probe.status
         except TimeoutError:
-            return _TIMED_OUT
+            return TIMED_OUT
         except OSError:
-            return _FAILED
+            return FAILED
         finally:
             connection.close()
-        if matches(check.matcher, status):
-            return None
-        reason = f"Health checks failed with these codes: [{status}]"
-        return NodeHealth("unhealthy", "Target.ResponseCodeMismatch", reason)
+        return None if matches(check.matcher, status) else wrong_status(status)
 
 
 class _Probe:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from functools import partial
 from typing import TypedDict
 
@@ -12,9 +11,8 @@ from zdd_lab.balancer.node_target import NodeTarget, TargetCounters
 from zdd_lab.balancer.routing import Rotation
 from zdd_lab.http1.incoming_request import Incoming
 from zdd_lab.http1.server import ServerConnection
-from zdd_lab.model.target import Backend, NodeHealth, NodeSettings, TargetKey
+from zdd_lab.model.target import Backend, HealthReport, NodeHealth, NodeSettings, TargetKey
 
-HealthReport = Callable[[str, TargetKey, NodeHealth], None]
 _BACKLOG = 1024  # connections not yet accepted
 _REFUSALS_KEPT = 100
 

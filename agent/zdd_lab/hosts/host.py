@@ -79,17 +79,19 @@ class Host:
             "ZDD_AGENT_STATE_DIRECTORY": str(self.folder / "state"),
         }
 
+    def app_command(self, version: str, arguments: Sequence[str]) -> list[str]:
+        """The argument list that starts the app. A host with another app overrides it."""
+        argv = [sys.executable, "-m", "zdd_lab.hosts.app", "--host", self.identity.address, "--port"]
+        return [*argv, str(self.app_port), "--name", self.name, "--version", version, *arguments]
+
     async def start_app(self, version: str, arguments: Sequence[str] = ()) -> None:
         """Start the app and wait until it listens.
 
         Raises:
             children.ChildStartError: it ended instead.
         """
-        address, port = self.identity.address, self.app_port
-        argv = [sys.executable, "-m", "zdd_lab.hosts.app", "--host", address, "--port", str(port)]
-        argv += ["--name", self.name, "--version", version, *arguments]
-        log = self.folder / "app.log"
-        self._app = children.spawn(argv, children.bare_environment(), log)
+        address, port, log = self.identity.address, self.app_port, self.folder / "app.log"
+        self._app = children.spawn(self.app_command(version, arguments), children.bare_environment(), log)
         self.version = version
         await _until(lambda: listens(address, port), self._app, log)
 

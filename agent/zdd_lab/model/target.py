@@ -1,5 +1,6 @@
 """A target, its health check and its health, as the model and the load balancers' nodes name them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,9 @@ class NodeHealth:
     state: HealthState
     reason: str | None = None
     description: str | None = None
+
+
+HealthReport = Callable[[str, TargetKey, NodeHealth], None]  # the name of the node, the target, its health
 
 
 @dataclass(frozen=True, slots=True)
