@@ -13,6 +13,7 @@ from math import inf
 
 from zdd_agent.decide import leaving, notices
 from zdd_agent.decide.actions import Leave
+from zdd_agent.decide.rejoin import TERMINATING
 from zdd_agent.decide.scaling import owned
 from zdd_agent.engine.events import EventId
 from zdd_agent.engine.ledger import Ledger
@@ -111,7 +112,7 @@ class Lifecycle:
         self._look_at = now + LOOK_SECONDS
         try:
             if self._scaling is not None and self._metadata.lifecycle_state() in TERMINATED:
-                self._leave(Leave(leaving.TERMINATING))
+                self._leave(Leave(TERMINATING))
             if self._heeded_kinds:
                 self._note(self._metadata.notices(self._heeded_kinds))
         except AgentError as error:
