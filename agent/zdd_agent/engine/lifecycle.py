@@ -81,14 +81,11 @@ class Lifecycle:
         self._troubles: dict[str, str] = {}
 
     def said(self) -> tuple[str, ...]:
-        """For people: what EC2 announces, why this host leaves, and what does not work."""
-        record = self._ledger.record()
+        """For people: what EC2 announces, and what does not work."""
         lines = [notices.sentence(one) for one in self._standing]
-        if record.leaving is not None:
-            lines.append(f"this host is leaving, and no rejoin puts it back: {record.leaving.why}")
         if self._left_alone:
             lines.append(self._left_alone)
-        return (*lines, *self._troubles.copy().values())
+        return (*lines, *self._troubles.copy().values())  # the loop changes it meanwhile
 
     def counts(self) -> Mapping[NoticeKind, int]:
         """How many notices of each kind came since the daemon started; without the kinds that are ignored."""
