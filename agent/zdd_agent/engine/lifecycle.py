@@ -233,7 +233,7 @@ class Lifecycle:
         else:
             self._stands = stands.refused(now, leaving.hook_starts_at(self._ledger.record()))
         if error.kind is Kind.REFUSED:
-            log.info("not yet: %s", error.message)
+            log.debug("not yet: %s", error.message)
         elif error.kind is not Kind.AWS_DENIED:
             self._trouble("hook", error)
 
