@@ -35,13 +35,17 @@ LEAVES = {
 
 @dataclass
 class Metadata:
-    """What was asked. `tokens_work` false: as if the service were off; `role_attached` false: no instance profile."""
+    """What was asked. `tokens_work` false: as if the service were off; `role_attached` false: no instance profile.
+
+    `more`: what it answers besides the usual, or instead.
+    """
 
     url: str = ""
     tokens_work: bool = True
     role_attached: bool = True
     without_token: list[str] = field(default_factory=list)
     with_token: list[str] = field(default_factory=list)
+    more: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -57,7 +61,7 @@ def metadata_service() -> Iterator[Metadata]:
                 seen.without_token.append(self.path)
             else:
                 seen.with_token.append(self.path)
-            text = LEAVES.get(self.path.removeprefix("/latest/meta-data/"))
+            text = {**LEAVES, **seen.more}.get(self.path.removeprefix("/latest/meta-data/"))
             if "/iam/" in self.path and not seen.role_attached:
                 text = None
             self._answer(404 if text is None else 200, text or "")

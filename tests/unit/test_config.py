@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from zdd_agent.config import load
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.settings import Settings
 
@@ -255,3 +256,19 @@ def test_min_healthy_is_a_number_or_a_percentage(file: Path, text: str, floor: M
 def test_another_min_healthy_is_refused_with_what_is_accepted(file: Path, text: str) -> None:
     said = complaint(file, f"min_healthy = {text}\n").message
     assert "a number of targets, 0 or more, or a percentage" in said
+
+
+def test_what_ends_an_instance_is_ignored_unless_a_setting_asks_for_it() -> None:
+    plain = Settings()
+    assert plain.auto_scaling.mode == "off"
+    assert plain.notices.heeded == {}
+
+
+def test_a_mode_that_this_version_does_not_have_is_refused_with_those_that_it_has(file: Path) -> None:
+    said = complaint(file, '[auto_scaling]\nmode = "standby"').message
+    assert "must be `off`, `watch` or `strict`" in said
+
+
+def test_a_notice_is_heeded_by_a_variable_too(file: Path) -> None:
+    found = read(file, ZDD_AGENT_NOTICES__SPOT="drain")
+    assert found.notices.heeded == {NoticeKind.SPOT: "drain"}

@@ -21,6 +21,7 @@ import pytest
 from metadata import metadata_service
 from wire import PATIENCE, Caller
 from zdd_agent.cli.client import Client
+from zdd_agent.errors import AgentError
 
 # Seconds after which a signal handler that never returns, or an agent that waits for ever, fails the test.
 GIVE_UP_SECONDS = 20
@@ -414,3 +415,36 @@ def test_a_second_daemon_on_the_same_state_folder_is_refused_whatever_its_socket
     with serving(folder):
         said = refused(folder, ZDD_AGENT_SOCKET=str(folder / "other.sock"))
     assert "another zdd-agent uses it" in said
+
+
+# What may end this instance.
+
+
+def test_what_is_off_is_not_even_imported() -> None:
+    off = "engine.lifecycle engine.scaling decide.leaving decide.notices adapters.auto_scaling adapters.imds_notices"
+    names = [f"zdd_agent.{name}" for name in (*off.split(), "adapters.posture_files")]
+    code = f"import sys, zdd_agent.daemon; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_daemon_whose_instance_is_terminated_says_so_keeps_it_and_shows_it_as_a_file(folder: Path) -> None:
+    (folder / "posture").mkdir()
+    with metadata_service() as service:
+        service.more["autoscaling/target-lifecycle-state"] = "Terminated"
+        env = {
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": service.url,
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:9",  # nobody listens there
+            "RUNTIME_DIRECTORY": str(folder / "posture"),
+            "ZDD_AGENT_AUTO_SCALING__MODE": "watch",
+        }
+        with serving(folder, **env) as process:
+            log_until(process, "this host is leaving: Auto Scaling is about to terminate this instance")
+            log_until(process, "drain")
+            assert status(folder)["posture"] == "leaving"
+            with pytest.raises(AgentError, match="cannot rejoin"):
+                Client(str(folder / "agent.sock")).call("POST", "/v1/rejoin", {})
+        with serving(folder, **env):
+            assert status(folder)["posture"] == "leaving"
+            assert [path.name for path in (folder / "posture").rglob("*") if path.is_file()] == ["leaving"]

@@ -9,8 +9,6 @@ from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Outcome, Request, Verb
 from zdd_agent.model.record import Leaving, Record
 
-# Why, where IMDS says that the group wants this instance gone.
-TERMINATING = "Auto Scaling is about to terminate this instance"
 # Seconds between two calls that Auto Scaling refuses: the hook's state starts only after the group's own
 # deregistration delay, and IMDS does not tell when.
 REFUSED_SECONDS = 10.0

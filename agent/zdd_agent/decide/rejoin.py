@@ -22,7 +22,6 @@ from zdd_agent.decide.actions import (
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence, Senses
-from zdd_agent.decide.leaving import TERMINATING
 from zdd_agent.decide.population import absent, draining, not_ready
 from zdd_agent.decide.timing import first_change, longest_delay, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
@@ -31,6 +30,9 @@ from zdd_agent.model.aws import Membership, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome
 from zdd_agent.model.record import InService, Joining, Out, Probing, Record, Underway, Warming
 from zdd_agent.model.service import Rules
+
+# Why, where IMDS says that the group wants this instance gone.
+TERMINATING = "Auto Scaling is about to terminate this instance"
 
 
 def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Action:

@@ -13,6 +13,7 @@ from math import inf
 
 from zdd_agent.decide import leaving, notices
 from zdd_agent.decide.actions import Leave
+from zdd_agent.decide.rejoin import TERMINATING
 from zdd_agent.decide.scaling import owned
 from zdd_agent.engine.journal_fields import EventId
 from zdd_agent.engine.ledger import Ledger
@@ -80,14 +81,11 @@ class Lifecycle:
         self._troubles: dict[str, str] = {}
 
     def said(self) -> tuple[str, ...]:
-        """For people: what EC2 announces, why this host leaves, and what does not work."""
-        record = self._ledger.record()
+        """For people: what EC2 announces, and what does not work."""
         lines = [notices.sentence(one) for one in self._standing]
-        if record.leaving is not None:
-            lines.append(f"this host is leaving, and no rejoin puts it back: {record.leaving.why}")
         if self._left_alone:
             lines.append(self._left_alone)
-        return (*lines, *self._troubles.copy().values())
+        return (*lines, *self._troubles.copy().values())  # the loop changes it meanwhile
 
     def counts(self) -> Mapping[NoticeKind, int]:
         """How many notices of each kind came since the daemon started; without the kinds that are ignored."""
@@ -111,7 +109,7 @@ class Lifecycle:
         self._look_at = now + LOOK_SECONDS
         try:
             if self._scaling is not None and self._metadata.lifecycle_state() in TERMINATED:
-                self._leave(Leave(leaving.TERMINATING))
+                self._leave(Leave(TERMINATING))
             if self._heeded_kinds:
                 self._note(self._metadata.notices(self._heeded_kinds))
         except AgentError as error:
@@ -235,7 +233,7 @@ class Lifecycle:
         else:
             self._stands = stands.refused(now, leaving.hook_starts_at(self._ledger.record()))
         if error.kind is Kind.REFUSED:
-            log.info("not yet: %s", error.message)
+            log.debug("not yet: %s", error.message)
         elif error.kind is not Kind.AWS_DENIED:
             self._trouble("hook", error)
 

@@ -13,6 +13,7 @@ from zdd_agent.decide.again import again_at
 from zdd_agent.decide.population import absent, keys, registered
 from zdd_agent.engine.observer import Observer
 from zdd_agent.errors import AgentError
+from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Identity, Membership, MinHealthy, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Posture, Verb
 from zdd_agent.model.record import Drained, Record
@@ -97,6 +98,9 @@ class Reporter:
         self._drained_warning_seconds = drained_warning_seconds
         self._min_healthy = min_healthy
         self._scaling = scaling
+        self._ask_group_at = -inf
+        self._place: ScalingPlace | None = None
+        self._doubt = ""
         self._refreshing = threading.Lock()
         self._found_at = float("-inf")
 
@@ -108,9 +112,10 @@ class Reporter:
         if self._refreshing.acquire(timeout=PATIENCE_SECONDS):
             try:
                 identity = self._metadata.identity(inf)  # shown, not searched for
+                self._ask_group()
                 self._refresh()
             except AgentError as error:
-                warnings.append(error.message + (f" ({error.hint})" if error.hint else ""))
+                warnings.append(_said(error))
             finally:
                 self._refreshing.release()
         else:
@@ -122,8 +127,10 @@ class Reporter:
         now = self._clock.now()
         if (again := again_at(record)) is not None and record.last is not None:
             warnings.append(f"{record.last.message}; trying the rejoin again in {max(again - now, 0):.0f} s")
-        in_group, doubts = self._group(record, membership, now) if self._scaling is not None else ("", ())
+        in_group, doubts = self._group(record, membership, now)
         warnings += doubts
+        if record.leaving is not None:
+            warnings.append(f"this host is leaving, and no rejoin puts it back: {record.leaving.why}")
         shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings), in_group)
         if shot.out_since is not None and now - shot.out_since > self._drained_warning_seconds:
             said = f"this host has been out for {now - shot.out_since:.0f} s: `zdd-agent rejoin` puts it back"
@@ -154,15 +161,23 @@ class Reporter:
             return None
         return scaling.owned(place.group) or (standby.no_room(place) if self._scaling.standby else None)
 
+    def _ask_group(self) -> None:
+        """Ask for the Auto Scaling group, at most once in `poll_seconds`, whatever comes of it."""
+        now = self._clock.now()
+        if self._scaling is None or now < self._ask_group_at:
+            return
+        self._ask_group_at = now + self._poll_seconds
+        try:
+            self._place, self._doubt = self._scaling.place(), ""
+        except AgentError as error:
+            self._place, self._doubt = None, _said(error)
+
     def _group(self, record: Record, membership: Membership, now: float) -> tuple[str, tuple[str, ...]]:
         """Where the host stands in its Auto Scaling group, and what the operator should know of that."""
-        assert self._scaling is not None  # noqa: S101  what mypy needs
-        try:
-            place = self._scaling.place()
-        except AgentError as error:
-            return "", (error.message + (f" ({error.hint})" if error.hint else ""),)
+        place = self._place
         if place is None:
-            return "in no Auto Scaling group", ()
+            asked = self._ask_group_at > -inf and not self._doubt
+            return ("in no Auto Scaling group" if asked else ""), ((self._doubt,) if self._doubt else ())
         delay, left = scaling.replaced_after(place, membership), record.left
         if delay is None or left is None or left.standby:
             return scaling.described(place, membership, standby=self._scaling.standby), ()
@@ -186,6 +201,10 @@ class Reporter:
         else:
             self._observer.discover(Verb.DRAIN, record.membership, record.listed, self._poll_seconds, by)
             self._found_at = now
+
+
+def _said(error: AgentError) -> str:
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 def _on_another_port(membership: Membership, seen: Observation) -> bool:

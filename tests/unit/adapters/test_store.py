@@ -30,6 +30,7 @@ from zdd_agent.model.record import (
     Guarding,
     InService,
     Joining,
+    Leaving,
     Out,
     Owner,
     Probing,
@@ -80,6 +81,7 @@ STATES: tuple[State, ...] = (
     GoingBack(InService(), LEFT, Failure("refused", "cannot drain")),
     Probing(OUT),
     Joining(OUT),
+    Joining(InService(), launching=True),
     Warming(InService(), START + 5, True),
 )
 RECORD = Record(
@@ -89,6 +91,7 @@ RECORD = Record(
     state=OUT,
     last=LAST,
     listed=(WEB, *CLAIM.counted),
+    leaving=Leaving("this spot instance will terminate", "4f", START + 120),
 )
 AS_0_1_0 = Path(__file__).parent / "states_of_0_1_0"
 
@@ -133,6 +136,7 @@ def test_a_file_of_another_version_never_costs_the_membership(version: object, t
     store = FileStore(tmp_path)
     read = store.read()
     assert (read.owner, read.membership, read.wanted) == (RECORD.owner, RECORD.membership, Wanted.OUT)
+    assert read.leaving == RECORD.leaving
     assert isinstance(read.state, Out)
     assert read.out_since == START
     store.write(read)

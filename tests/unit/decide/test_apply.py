@@ -58,6 +58,7 @@ from zdd_agent.model.record import (
     Guarding,
     InService,
     Joining,
+    Leaving,
     Out,
     Owner,
     Probing,
@@ -635,6 +636,51 @@ def test_another_boot_lets_a_rejoin_go_on_from_its_beginning(state: Any) -> None
 def test_another_boot_changes_nothing_of_a_host_at_rest(state: Any) -> None:
     before = record(state)
     assert apply(before, Boot("boot-2", START + 60), Done(), NOW) == before
+
+
+LEAVING = Leaving("why", "before", START + 120)
+
+
+@pytest.mark.parametrize("state", STATES, ids=named)
+def test_that_a_host_will_be_gone_outlives_a_restart_of_the_daemon_and_not_another_boot(state: Any) -> None:
+    before = replace(record(state), leaving=LEAVING)
+    assert apply(before, Boot("boot-1", START + 60), Done(), NOW).leaving == LEAVING
+    assert apply(before, Boot("boot-2", START + 60), Done(), NOW).leaving is None
+    assert apply(before, Identify("i-clone", ("10.0.0.9",)), Done(), NOW).leaving is None
+
+
+def test_a_host_that_will_be_gone_remembers_what_had_ended_before() -> None:
+    ended = apply(record(Draining(LEFT, ENDING)), End(Outcome.SUCCEEDED, "good"), Done(), NOW)
+    assert apply(ended, Leave("why"), Done(), NOW).leaving == Leaving("why", "one")
+
+
+@pytest.mark.parametrize(
+    ("known", "deadline", "after"),
+    [
+        (None, START + 9, START + 9),
+        (None, None, None),
+        (START + 9, None, START + 9),
+        (START + 9, START + 20, START + 9),
+        (START + 20, START + 9, START + 9),
+    ],
+)
+def test_of_two_announced_ends_the_earlier_one_counts(
+    known: float | None, deadline: float | None, after: float | None
+) -> None:
+    before = replace(record(InService()), leaving=Leaving("first", "before", known))
+    said = apply(before, Leave("second", deadline), Done(), NOW).leaving
+    assert said is not None
+    assert (said.deadline, said.earlier) == (after, "before")
+    assert said.why == ("second" if after != known else "first")
+
+
+def test_an_announced_end_moves_with_a_clock_that_was_set_back() -> None:
+    before, now = replace(record(Draining(LEFT, ENDING)), leaving=LEAVING), START - 10_000
+    after = apply(before, Boot("boot-1", now + 60), Done(), now)
+    assert after.leaving is not None
+    assert after.leaving.deadline is not None
+    assert after.underway is not None
+    assert after.leaving.deadline - after.underway.deadline == START + 120 - DEADLINE
 
 
 def moments(value: Any) -> list[float]:

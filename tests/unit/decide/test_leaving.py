@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from fakes import START, arn, group
-from zdd_agent.decide.again import AGAIN_SECONDS
+from zdd_agent.decide import drain, rejoin
+from zdd_agent.decide.actions import Done, End
+from zdd_agent.decide.again import AGAIN_SECONDS, again_at
+from zdd_agent.decide.apply import apply
+from zdd_agent.decide.evidence import Evidence
 from zdd_agent.decide.leaving import (
     DENIED_SECONDS,
     REFUSED_SECONDS,
@@ -19,10 +24,24 @@ from zdd_agent.decide.leaving import (
     Rest,
     next_step,
 )
-from zdd_agent.model.aws import Membership, Target
+from zdd_agent.model.aws import BalancerKind, Membership, MinHealthy, Target
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Operation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import Departure, Drained, Draining, Ending, InService, Leaving, Probing, Record, Underway
+from zdd_agent.model.operation import Failure, Operation, Outcome, Phase, Request, Verb
+from zdd_agent.model.record import (
+    Departure,
+    Drained,
+    Draining,
+    Ending,
+    GoingBack,
+    InService,
+    Joining,
+    Leaving,
+    Probing,
+    Record,
+    Underway,
+    Warming,
+)
+from zdd_agent.model.service import Rules
 
 ME = Target(arn("web"), "i-me", 8080)
 WEB = Membership((group(),), (ME,))
@@ -30,6 +49,7 @@ NOW = START
 WHY = "Auto Scaling is about to terminate this instance"
 LEAVES = Leaving(WHY, earlier="before")
 OURS = Request(Verb.DRAIN, 990, reason=WHY, stopping=True)
+RULES = Rules(MinHealthy(), Until.CLOSED, dict.fromkeys(BalancerKind, 30.0))
 HOOK = Hook(heartbeat=300.0)
 LEFT = Departure(NOW - 400, NOW - 390, (ME,))
 
@@ -106,6 +126,28 @@ def test_an_end_that_is_near_sets_the_deadline_and_lets_idle_connections_be() ->
     step = next_step(soon, None, NOW, 990)
     assert isinstance(step, DrainAway)
     assert (step.request.timeout, step.request.until, step.request.stopping) == (115.0, Until.IDLE, True)
+
+
+def test_a_host_that_goes_back_stops_doing_so_and_registers_nothing() -> None:
+    failure = Failure("refused", "needed here")
+    back = replace(DRAINING, state=GoingBack(InService(), LEFT, failure))
+    action = drain.decide(back, Evidence(), NOW, RULES)
+    assert isinstance(action, End)
+    assert apply(back, action, Done(), NOW).left == LEFT
+
+
+@pytest.mark.parametrize("state", [Probing(InService()), Joining(InService()), Warming(InService(), NOW, called=True)])
+def test_a_rejoin_of_a_host_that_will_be_gone_ends_as_refused(state: Any) -> None:
+    record = replace(IN, state=state, underway=under_way(Request(Verb.REJOIN, 0)))
+    action = rejoin.decide(record, Evidence(), NOW, RULES)
+    assert isinstance(action, End)
+    assert action.outcome is Outcome.REFUSED
+
+
+def test_a_rejoin_that_failed_is_not_tried_again() -> None:
+    failed = Operation("one", Request(Verb.REJOIN, 0, keep_trying=True), Phase.PROBING, NOW, NOW, NOW, Outcome.FAILED)
+    assert again_at(Record(last=failed)) is not None
+    assert again_at(Record(last=failed, leaving=LEAVES)) is None
 
 
 def test_a_heartbeat_leaves_room_for_two_more_before_the_time_out() -> None:

@@ -58,6 +58,15 @@ def test_a_host_in_no_group_makes_no_call_to_auto_scaling() -> None:
     assert host.scaling.calls == []
 
 
+def test_status_asks_auto_scaling_no_more_often_than_the_load_balancer_however_many_ask_and_fail() -> None:
+    host = in_a_group()
+    host.scaling.denied["DescribeAutoScalingInstances"] = DENIED
+    reporter = host.reporter()
+    for _ in range(20):
+        assert any("DescribeAutoScalingInstances" in line for line in reporter.snapshot().warnings)
+    assert len(host.scaling.calls) == 1
+
+
 def test_a_drain_that_outlasts_the_delay_warns_in_its_progress() -> None:
     host = in_a_group(health_check="ELB")
     drain = host.do(Verb.DRAIN)  # until `unused`

@@ -13,6 +13,7 @@ from fakes import START, arn, group
 from host import Host, succeeded
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, Transition
+from zdd_agent.model.kernel import Connection
 from zdd_agent.model.operation import Outcome, Posture, Request, Verb
 from zdd_agent.model.record import Drained
 
@@ -75,6 +76,40 @@ def test_the_hook_is_completed_within_two_seconds_of_the_moment_at_which_the_gro
     assert host.scaling.completed_at is not None
     assert 0 <= host.scaling.completed_at - host.scaling.waits_from <= 2
     assert isinstance(host.record().state, Drained)
+
+
+NODE = Connection(1, 8080, "10.0.0.1", "10.0.9.1", 40001, data_segments_received=1, data_segments_sent=1)
+IDLE = replace(NODE, last_received_seconds_ago=100.0, last_sent_seconds_ago=99.0)
+BUSY = replace(NODE, cookie=2, data_segments_received=2, last_received_seconds_ago=1.0, last_sent_seconds_ago=50.0)
+
+
+def test_a_host_whose_last_request_ended_early_is_let_go_as_soon_as_the_group_waits() -> None:
+    host = in_a_group(until="closed")
+    host.sensor.open = [IDLE]
+    host.clock.at(START + 40, host.sensor.open.clear)
+    terminated(host)
+    host.rest(400)
+    last = host.record().last
+    assert last is not None
+    assert "no connection left" in last.message
+    assert host.scaling.waits_from is not None
+    assert host.scaling.completed_at is not None
+    assert 0 <= host.scaling.completed_at - host.scaling.waits_from <= 2
+    assert len(host.scaling.made("CompleteLifecycleAction")) < 60
+
+
+def test_a_host_whose_last_request_ends_late_is_kept_until_then_and_not_longer() -> None:
+    host = in_a_group(until="closed")
+    host.aws.groups[arn("web")] = group(deregistration_delay=40.0)
+    host.sensor.open = [BUSY]
+    ends = START + 300
+    host.clock.at(ends, host.sensor.open.clear)
+    terminated(host)
+    host.rest(500)
+    assert host.scaling.completed_at is not None
+    assert ends <= host.scaling.completed_at <= ends + 2
+    beats = [at for at in host.scaling.made("RecordLifecycleActionHeartbeat") if at > START + 40]
+    assert all(later - sooner <= 100 for sooner, later in itertools.pairwise([START + 40, *beats, ends]))
 
 
 def test_a_completed_hook_is_left_alone() -> None:
@@ -179,6 +214,7 @@ def test_a_host_whose_group_cannot_be_asked_drains_all_the_same() -> None:
     terminated(host)
     host.scaling.denied["DescribeAutoScalingInstances"] = AgentError(Kind.AWS_DENIED, "denied")
     host.rest(400)
+    assert len(host.scaling.calls) <= 16
     assert isinstance(host.record().state, Drained)
     assert host.scaling.completed_at is None
 

@@ -60,6 +60,7 @@ targets:
 seen_seconds_ago: {description: The age of the targets' states., type: float, returned: success}
 drained_since: {description: Since when the host is out. Seconds since the epoch., type: float, returned: success}
 operation: {description: The operation under way or the last one., type: dict, returned: success}
+auto_scaling: {description: Where the host stands in its Auto Scaling group., type: str, returned: success}
 warnings_of_agent: {description: Warnings of the agent., type: list, elements: str, returned: success}
 version: {description: The agent's version., type: str, returned: success}
 kind: {description: V(done) or the reason of the failure., type: str, returned: always}
