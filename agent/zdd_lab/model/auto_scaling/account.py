@@ -56,7 +56,7 @@ class AutoScaling:
         """The text of the metadata path autoscaling/target-lifecycle-state. None: the path is 404."""
         return self.life.targets.get(instance_id)
 
-    def launched(self, order: LaunchOrder, instance_id: str, now: float) -> bool:
+    def launched(self, order: LaunchOrder, instance_id: str, now: float, instance_type: str = "t3.micro") -> bool:
         """EC2 made the instance of an order. False when its group is gone: it has to be terminated."""
         group = self.groups.get(order.group)
         if group is None or order.activity not in group.launching:
@@ -64,7 +64,7 @@ class AutoScaling:
         del group.launching[order.activity]
         activity = next(one for one in group.activities if one.id == order.activity)
         activity.description = f"Launching a new EC2 instance: {instance_id}"
-        self.life.admit(group, instance_id, activity, order.zone, now)
+        self.life.admit(group, instance_id, activity, order.zone, now).instance_type = instance_type
         return True
 
     def launch_failed(self, order: LaunchOrder, why: str, now: float) -> None:

@@ -34,7 +34,7 @@ class ScalingGroup:
     desired: int
     zones: tuple[str, ...]
     target_groups: list[str] = field(default_factory=list)  # ARNs
-    health_check_type: str = "EC2"  # or ELB
+    health_check_type: str = "EC2"  # or ELB, or several with commas
     grace: float = 0.0
     capacity_rebalance: bool = False
     protects_new: bool = False

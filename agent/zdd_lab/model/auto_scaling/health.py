@@ -39,7 +39,7 @@ def _ill(life: Lifecycle, group: ScalingGroup, member: Member, now: float, *, re
     instance = life.elb.topology.instances.get(member.instance_id)
     if instance is None or instance.state != "running":
         return True
-    if group.health_check_type != "ELB" or in_grace(group, member, now):
+    if "ELB" not in group.health_check_type or in_grace(group, member, now):
         return False
     for arn in group.target_groups:
         if arn not in life.elb.topology.groups:

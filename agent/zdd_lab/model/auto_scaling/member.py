@@ -59,4 +59,5 @@ class Member:
     at_risk: bool = False  # EC2 recommends to replace this spot instance
     final_notice: bool = False  # the spot notice: its termination hook does not wait for the deregistration
     waits: list[HookWait] = field(default_factory=list)
+    instance_type: str = "t3.micro"
     launched_from: Mapping[str, Any] = field(default_factory=dict)  # of the group at the launch, as the API spells it
