@@ -12,8 +12,13 @@ from aiohttp import web
 
 from zdd_lab.aws.endpoint import Endpoint
 from zdd_lab.balancer.data_plane import DataPlane
+from zdd_lab.hosts.fleet import Fleet
 from zdd_lab.hosts.host import Host
+from zdd_lab.model.auto_scaling import group_calls, instance_calls
+from zdd_lab.model.auto_scaling.group import ScalingGroup
+from zdd_lab.model.aws_error import AwsError
 from zdd_lab.model.faults import BadFaultError, Fault, FaultKind, FaultTable
+from zdd_lab.model.notices import NoticeKind
 
 Body = dict[str, Any]
 Route = Callable[["Control", dict[str, str], Body], Awaitable[Any]]
@@ -24,7 +29,7 @@ class Control:
     """What the API shows and changes.
 
     Args:
-        hosts: the lab's own list; it grows when the lab adopts hosts.
+        hosts: the lab's own list; it changes when the lab adopts hosts, and when Auto Scaling launches or ends some.
         faults: the table that the endpoint and the hosts read.
         urls: the load balancer's, one for each zone.
         group: ARN of the lab's own target group.
@@ -33,6 +38,7 @@ class Control:
 
     endpoint: Endpoint
     plane: DataPlane
+    fleet: Fleet
     hosts: list[Host]
     faults: FaultTable
     endpoint_url: str
@@ -56,6 +62,7 @@ class Control:
             "group": self.group,
             "hosts": [host.state() for host in self.hosts],
             "targets": [one for group in self.plane.elb.topology.groups for one in self.targets(group)],
+            "groups": [_group(one) for one in self.fleet.account.groups.values()],
             "nodes": {name: node.counters() for name, node in self.plane.nodes.items()},
             "calls": _by_client(self.endpoint.calls),
             "throttled": _by_client(self.endpoint.throttled),
@@ -84,7 +91,7 @@ def _answering(control: Control, route: Route) -> Callable[[web.Request], Awaita
             return web.json_response(await route(control, dict(request.match_info), body))
         except LookupError as error:
             return web.json_response({"error": str(error.args[0])}, status=404)
-        except ValueError as error:  # BadFaultError and broken JSON
+        except (ValueError, AwsError) as error:  # BadFaultError and broken JSON among them
             return web.json_response({"error": str(error)}, status=400)
 
     return answer
@@ -95,6 +102,16 @@ def _by_client(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     for (client, action), count in sorted(counts.items()):
         table[client][action] = count
     return table
+
+
+def _group(group: ScalingGroup) -> Body:
+    return {
+        "name": group.name,
+        "min": group.min_size,
+        "desired": group.desired,
+        "max": group.max_size,
+        "instances": {name: str(one.state) for name, one in group.members.items()},
+    }
 
 
 def _host(control: Control, path: dict[str, str]) -> Host:
@@ -184,6 +201,37 @@ async def _imds(control: Control, path: dict[str, str], body: Body) -> Body:
     return host.state()
 
 
+async def _scale(control: Control, path: dict[str, str], body: Body) -> Body:
+    account, name, desired = control.fleet.account, path["group"], body.get("desired")
+    if name not in account.groups:
+        raise LookupError(f"there is no Auto Scaling group {name!r}, only {', '.join(account.groups) or 'none'}")
+    if not isinstance(desired, int):
+        raise BadFaultError("desired must be a number")
+    group_calls.set_desired(account, name, desired)
+    control.fleet.act()
+    return _group(account.groups[name])
+
+
+async def _terminate(control: Control, path: dict[str, str], _body: Body) -> Body:
+    """As Auto Scaling does, with a replacement; without a group, as EC2 does."""
+    host, account = _host(control, path), control.fleet.account
+    instance_id = host.identity.instance_id
+    if account.membership(instance_id):
+        instance_calls.terminate(account, instance_id, time.monotonic(), decrement=False)
+        control.fleet.act()
+    else:
+        await control.fleet.end(instance_id)
+    return host.state()
+
+
+async def _announce(control: Control, path: dict[str, str], body: Body) -> Body:
+    host, kinds, seconds = _host(control, path), list(NoticeKind), body.get("seconds")
+    if body.get("kind") not in kinds:
+        raise BadFaultError(f"unknown notice {body.get('kind')!r}: accepted are {', '.join(kinds)}")
+    control.fleet.announce(host, NoticeKind(body["kind"]), None if seconds is None else float(seconds))
+    return host.state()
+
+
 ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "/state"): _state,
     ("POST", "/faults"): _add_fault,
@@ -194,4 +242,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("POST", "/hosts/{host}/agent"): _signal,
     ("POST", "/hosts/{host}/agent/{verb:start|stop|restart}"): _agent,
     ("POST", "/hosts/{host}/imds"): _imds,
+    ("POST", "/hosts/{host}/notices"): _announce,
+    ("POST", "/hosts/{host}/terminate"): _terminate,
+    ("POST", "/groups/{group}"): _scale,
 }

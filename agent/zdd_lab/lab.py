@@ -18,11 +18,16 @@ from zdd_lab.aws.endpoint import Client, Endpoint
 from zdd_lab.aws.instance_identity import Identity
 from zdd_lab.aws.moto_process import MotoProcess
 from zdd_lab.aws.resources import ZONES, Front, Network, create_front, create_instance, create_network, find_instances
+from zdd_lab.aws.scaling_api import ScalingApi
+from zdd_lab.aws.scaling_settings import Ec2Facts
 from zdd_lab.aws.topology_reader import ACCOUNT, CLIENT_CONFIG, MADE_UP_SECRET, REGION, TopologyReader
 from zdd_lab.balancer.data_plane import DataPlane, MakeNode
 from zdd_lab.balancer.node import Node
 from zdd_lab.control import Control, application
+from zdd_lab.hosts.fleet import Fleet
 from zdd_lab.hosts.host import Host
+from zdd_lab.model.auto_scaling.account import AutoScaling
+from zdd_lab.model.auto_scaling.group import ScalingGroup
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.faults import FaultTable
 from zdd_lab.model.iam import Policy
@@ -90,12 +95,15 @@ class Lab:
         self.endpoint: Endpoint
         self.plane: DataPlane
         self.control: Control
+        self.fleet: Fleet
         self.app_arguments = tuple(app_arguments)
         self._make_host, self._make_node = make_host, make_node
+        self.launched_policy: Policy | None = None  # of hosts that Auto Scaling launches; None: everything is allowed
         self._host_count, self._agents, self._wait_healthy = hosts, agents, wait_healthy
         self._kept_folder = state_folder
         self.folder = state_folder or Path()
-        self._rng = Random(seed)
+        self._seed = seed
+        self._last_number = hosts
         self._ends = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -160,13 +168,13 @@ class Lab:
             policy: of the hosts' role. Without it the role may do everything.
         """
         ports = {one["id"]: one["port"] for one in self.control.targets(group)}
-        identities = await asyncio.to_thread(find_instances, self._reader, list(ports), len(self.hosts) + 1)
+        identities = await asyncio.to_thread(find_instances, self._reader, list(ports), self._last_number + 1)
+        self._last_number += len(identities)
         adopted = []
         for identity in identities:
             folder = self.folder / identity.host
             host = Host(identity, folder, self.endpoint_url, self.faults, ports[identity.instance_id])
             self.endpoint.clients[identity.access_key] = Client(host.name, identity.role_arn, policy, measures=True)
-            self._ends.push_async_callback(host.close)
             adopted.append(host)
         self.hosts += adopted
         async with asyncio.TaskGroup() as opening:
@@ -176,6 +184,16 @@ class Lab:
             await host.start_agent()
         return adopted
 
+    async def create_group(self, name: str = "web", *, attach: bool = True, **settings: Any) -> ScalingGroup:
+        """Create an Auto Scaling group in the lab's network, attached to the target group `web`.
+
+        Args:
+            attach: its instances are the lab's hosts, in service at once. Without it, it launches its own.
+            settings: as CreateAutoScalingGroup spells them: MinSize, MaxSize, HealthCheckType…
+        """
+        given = {"VPCZoneIdentifier": ",".join(self.network.subnets.values()), "TargetGroupARNs": [self.front.group]}
+        return self.fleet.create_group(name, given | settings, tuple(ZONES.values()), attach=attach)
+
     async def _build(self) -> None:
         self._make_folder()
         moto = MotoProcess(f"{self.prefix}.1", MOTO_PORT, self.folder / "moto.log")
@@ -184,7 +202,7 @@ class Lab:
         self._reader = reader
         places = {name: NodePlace(ZONES[zone], kind) for name, (_, zone, kind) in _NODES.items()}
         addresses = {name: f"{self.prefix}.{last}" for name, (last, _, _) in _NODES.items()}
-        elb = Elb(self.profile, self._rng, places, reserved=frozenset(addresses.values()))
+        elb = Elb(self.profile, Random(self._seed), places, reserved=frozenset(addresses.values()))
         self.plane = DataPlane(elb, reader, addresses, self._make_node)
         self._ends.push_async_callback(self.plane.close)
         await asyncio.to_thread(self._create_resources, reader)
@@ -192,11 +210,16 @@ class Lab:
             host.identity.access_key: Client(host.name, host.identity.role_arn, measures=True) for host in self.hosts
         }
         clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
-        self.endpoint = Endpoint(elb, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
+        account = AutoScaling(elb, Random(self._seed))
+        ways = (self._next_number, self._open_launched, self._boot, self.plane.refresh, self.plane.wake)
+        self.fleet = Fleet(account, reader, self.hosts, *ways)
+        scaling = ScalingApi(account, Ec2Facts(reader.ec2), self.fleet.act)
+        self.endpoint = Endpoint(elb, scaling, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
         await self._serve(self.endpoint.application(), ENDPOINT_PORT)
         self.control = Control(
             self.endpoint,
             self.plane,
+            self.fleet,
             self.hosts,
             self.faults,
             self.endpoint_url,
@@ -207,9 +230,11 @@ class Lab:
         await self._serve(application(self.control), CONTROL_PORT)
         await self.plane.refresh()
         self.plane.start()
+        self._ends.push_async_callback(self._close_hosts)
+        self._ends.push_async_callback(self.fleet.close)
+        self.fleet.start()
         async with asyncio.TaskGroup() as opening:
             for host in self.hosts:
-                self._ends.push_async_callback(host.close)
                 opening.create_task(self._open(host))
         if self._wait_healthy:
             await self.wait_until_healthy()
@@ -243,3 +268,23 @@ class Lab:
     async def _start(self, host: Host) -> None:
         await host.open(self.profile.check_scale)
         await host.start_app("v1", self.app_arguments)
+
+    async def _open_launched(self, identity: Identity, port: int) -> Host:
+        """Metadata of an instance that Auto Scaling launched; `_boot` follows."""
+        host = self._make_host(identity, self.folder / identity.host, self.endpoint_url, self.faults, port)
+        self.endpoint.clients[identity.access_key] = Client(host.name, identity.role_arn, self.launched_policy)
+        self.hosts.append(host)
+        await host.open(self.profile.check_scale)
+        return host
+
+    async def _boot(self, host: Host) -> None:
+        await host.start_app("v1", self.app_arguments)
+        if self._agents:
+            await host.start_agent()
+
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    async def _close_hosts(self) -> None:
+        await asyncio.gather(*(host.close() for host in self.hosts))

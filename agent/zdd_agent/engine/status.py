@@ -179,12 +179,15 @@ class Reporter:
             asked = self._ask_group_at > -inf and not self._doubt
             return ("in no Auto Scaling group" if asked else ""), ((self._doubt,) if self._doubt else ())
         delay, left = scaling.replaced_after(place, membership), record.left
+        said = scaling.described(place, membership, standby=self._scaling is not None and self._scaling.standby)
         if delay is None or left is None or left.standby:
-            return scaling.described(place, membership, standby=self._scaling.standby), ()
+            return said, ()
         after = left.accepted_at + delay - now
         when = f"in {after:.0f} s" if after > 0 else "at any moment"
-        said = f"the Auto Scaling group {place.group.name} may replace this host {when}: `zdd-agent rejoin` prevents it"
-        return scaling.described(place, membership, standby=self._scaling.standby), (said,)
+        warning = (
+            f"the Auto Scaling group {place.group.name} may replace this host {when}: `zdd-agent rejoin` prevents it"
+        )
+        return said, (warning,)
 
     def _refresh(self) -> None:
         now = self._clock.now()

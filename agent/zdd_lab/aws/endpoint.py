@@ -1,4 +1,4 @@
-"""The AWS endpoint: answers target health and registration from the model, and passes on all else to moto."""
+"""The AWS endpoint: answers target health, registration and Auto Scaling, and passes on all else to moto."""
 
 import asyncio
 import time
@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from zdd_lab.aws import wire
+from zdd_lab.aws.scaling_api import ScalingApi
 from zdd_lab.aws.topology_reader import ACCOUNT
 from zdd_lab.aws.wire import Call
 from zdd_lab.model.aws_error import AwsError
@@ -21,7 +22,7 @@ from zdd_lab.model.iam import Policy, Verdict
 _ELB = "elasticloadbalancing"
 _READS = ("Describe", "Get", "List", "Search", "Query", "Scan", "BatchGet")
 # Services whose calls may change the topology. DynamoDB, IAM and STS never do.
-_SHAPING = frozenset({_ELB, "ec2", "autoscaling"})
+_SHAPING = frozenset({_ELB, "ec2"})
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade"})
 _REFUSALS = {
     FaultKind.THROTTLING: ("Throttling", "Rate exceeded"),
@@ -61,6 +62,7 @@ class Endpoint:
     """
 
     elb: Elb
+    scaling: ScalingApi
     faults: FaultTable
     upstream: str
     clients: dict[str, Client]
@@ -129,19 +131,28 @@ class Endpoint:
             raise AwsError(*_REFUSALS[fault.kind])
         if (asked := self._fault(call, client, FaultKind.ERROR)) and asked.code:
             raise AwsError(asked.code, "The lab was told to answer this.")
-        verdict = _verdict(call, client)
+        resource = self._resource(call)
+        verdict = _verdict(call, client, resource)
         if verdict is Verdict.ALLOWED and self._fault(call, client, FaultKind.ACCESS_DENIED):
             verdict = Verdict.NOT_ALLOWED
         if verdict is not Verdict.ALLOWED:
-            raise AwsError("AccessDenied", _denied(call, client, verdict))
+            raise AwsError("AccessDenied", _denied(call, client, resource, verdict))
         if call.service == _ELB and not self.budgets.allow(call.region, call.action, time.monotonic()):
             self.throttled[client.name, call.action] += 1
             raise AwsError("Throttling", "Rate exceeded")
+
+    def _resource(self, call: Call) -> str:
+        """The resource that the permission is for. The lab knows only those of the calls that it answers itself."""
+        if call.action.startswith("Describe"):
+            return "*"
+        return call.params.get("TargetGroupArn") or self.scaling.resource(call)
 
     async def _effect(self, call: Call, client: Client, request: web.Request, body: bytes) -> Answer:
         own = self._OURS.get((call.service, call.action))
         if own is not None:
             return 200, {"Content-Type": "text/xml"}, own(self, call)
+        if self.scaling.knows(call):
+            return 200, {"Content-Type": "text/xml"}, await self.scaling.answer(call)
         if call.service == "sts" and call.action == "GetCallerIdentity":
             return 200, {"Content-Type": "text/xml"}, _identity(call, client)
         answer = await self._passed_on(request, body)
@@ -196,25 +207,20 @@ def _stranger(access_key: str) -> Client:
     return Client(access_key, f"arn:aws:iam::{ACCOUNT}:user/{access_key}")
 
 
-def _verdict(call: Call, client: Client) -> Verdict:
+def _verdict(call: Call, client: Client, resource: str) -> Verdict:
     if client.policy is None or (call.service, call.action) == (
         "sts",
         "GetCallerIdentity",
     ):  # nobody needs permission for it
         return Verdict.ALLOWED
     context = {"aws:RequestedRegion": call.region}
-    return client.policy.verdict(f"{call.service}:{call.action}", _resource(call), context)
+    return client.policy.verdict(f"{call.service}:{call.action}", resource, context)
 
 
-def _resource(call: Call) -> str:
-    """The resource that the permission is for. The lab knows only those of its own two changing calls."""
-    return "*" if call.action.startswith("Describe") else call.params.get("TargetGroupArn", "*")
-
-
-def _denied(call: Call, client: Client, verdict: Verdict) -> str:
+def _denied(call: Call, client: Client, resource: str, verdict: Verdict) -> str:
     action = f"{call.service}:{call.action}"
     why = verdict.format(action=action)
-    return f"User: {client.arn} is not authorized to perform: {action} on resource: {_resource(call)} {why}"
+    return f"User: {client.arn} is not authorized to perform: {action} on resource: {resource} {why}"
 
 
 def _identity(call: Call, client: Client) -> bytes:

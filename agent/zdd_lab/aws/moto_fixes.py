@@ -1,18 +1,22 @@
 """Fixes moto, within its process, where it differs from AWS so much that a real client is misled."""
 
 import threading
+from ipaddress import ip_address
 from typing import Any
 
+from moto.ec2.models import EC2Backend
 from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.elbv2 import models
 
 _IN_ARN = {"network": "net", "gateway": "gwy"}
 
 
-def fix_moto() -> None:
-    """Fix moto 5.2. Call it once, before moto serves."""
+def fix_moto(address: str) -> None:
+    """Fix moto 5.2, which is going to serve on `address`. Call it once, before moto serves."""
     _describe_rules_of_groups()
     _name_the_kind_in_arns()
+    if ip_address(address).is_loopback:
+        _put_default_vpc_on_loopback(".".join(address.split(".")[:2]) + ".0.0/16")
 
 
 def _describe_rules_of_groups() -> None:
@@ -37,3 +41,14 @@ def _name_the_kind_in_arns() -> None:
 
     elbv2.make_arn_for_load_balancer = make_true_arn
     elbv2.ELBv2Backend.create_load_balancer = create_with_kind
+
+
+def _put_default_vpc_on_loopback(block: str) -> None:
+    """moto's default VPC has addresses that the lab cannot run hosts on."""
+    backend: Any = EC2Backend
+    create = backend.create_vpc
+
+    def create_here(self: Any, cidr_block: str, *args: Any, **words: Any) -> Any:
+        return create(self, block if words.get("is_default") else cidr_block, *args, **words)
+
+    backend.create_vpc = create_here

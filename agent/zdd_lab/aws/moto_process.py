@@ -58,7 +58,7 @@ def _serve(address: str, port: int) -> None:
 
     from zdd_lab.aws.moto_fixes import fix_moto  # noqa: PLC0415
 
-    fix_moto()
+    fix_moto(address)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     make_server(address, port, application, threaded=True, request_handler=MotoRequestHandler).serve_forever()

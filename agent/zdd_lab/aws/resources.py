@@ -11,7 +11,7 @@ from zdd_lab.model.profile import Profile
 
 ZONES = {"a": f"{REGION}a", "b": f"{REGION}b"}
 GROUP_NAME = "web"
-_IMAGE = "ami-12c6146b"  # moto checks only that it exists
+IMAGE = "ami-12c6146b"  # moto checks only that it exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def create_instance(reader: TopologyReader, network: Network, prefix: str, numbe
     letter, base = ("a", 10) if number % 2 else ("b", 138)
     name, address = f"h{number}", f"{prefix}.{base + number}"
     launched: dict[str, Any] = reader.ec2.run_instances(
-        ImageId=_IMAGE,
+        ImageId=IMAGE,
         MinCount=1,
         MaxCount=1,
         InstanceType="t3.micro",

@@ -32,6 +32,7 @@ class TopologyReader:
         session = lab_session()
         self.elb: Any = session.client("elbv2", endpoint_url=url, config=CLIENT_CONFIG)
         self.ec2: Any = session.client("ec2", endpoint_url=url, config=CLIENT_CONFIG)
+        self.scaling: Any = session.client("autoscaling", endpoint_url=url, config=CLIENT_CONFIG)
 
     def read(self) -> Topology:
         """The topology now. If something is deleted meanwhile, it is read again."""

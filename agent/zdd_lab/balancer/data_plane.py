@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from zdd_lab.aws.topology_reader import TopologyReader
 from zdd_lab.model.elb import Elb
+from zdd_lab.model.registration import within_reach
 from zdd_lab.model.schedule import Command
 from zdd_lab.model.target import Backend, HealthReport, NodeHealth, NodeSettings, TargetKey
 from zdd_lab.model.topology import NodePlace
@@ -41,6 +42,7 @@ class DataPlane:
         for name, place in elb.nodes.items():
             settings = elb.profile.node_settings(place.kind)
             self.nodes[name] = make_node(name, place.zone, addresses[name], settings, self._on_health)
+        self._network = next(iter(addresses.values())).rpartition(".")[0] + "."
         self._reader = reader
         self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -110,5 +112,9 @@ class DataPlane:
             node.deregister(command.key)
         elif command.action == "cut":
             node.cut(command.key)
-        elif backend := self.elb.backend(command.key):
+        elif (backend := self.elb.backend(command.key)) and self._is_ours(backend.address):
             node.register(backend)
+
+    def _is_ours(self, address: str) -> bool:
+        """Whether an address is on loopback or in the lab's network: nothing may be sent to any other."""
+        return within_reach(address) or address.startswith(self._network)

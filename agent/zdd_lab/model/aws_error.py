@@ -5,6 +5,7 @@ _STATUS = {  # all others are 400, as the API models say
     "ExpiredToken": 403,
     "HealthUnavailable": 500,
     "InternalFailure": 500,
+    "ResourceContention": 500,
     "ServiceUnavailable": 503,
 }
 

@@ -49,6 +49,11 @@ class Profile:
     idle_timeout: float = 60.0  # ALB default [doc]
     response_timeout: float = 60.0  # an ALB answers 504 after its idle timeout without a byte [doc]
 
+    # Auto Scaling, s. AWS gives no figure for any of them [open].
+    scaling_check_interval: float = 30.0  # between two looks of a group's health check
+    standby_exit_lasts: float = 5.0  # from ExitStandby to InService
+    rebalance_after: float = 300.0  # uneven zones until AZRebalance acts
+
     # The API's budget for an account and Region, shared by all clients: burst in calls, rate in calls/s.
     describe_burst: float = 40.0  # all Describe* of elasticloadbalancing
     describe_rate: float = 10.0
@@ -61,6 +66,7 @@ class Profile:
     reregister_draining_ip: bool = True  # an ip target that drains may be registered again
     one_check_is_enough_on_nlb: bool = False  # NLB: one passed check makes a new target healthy
     invalid_target_when_gone: bool = False  # DescribeTargetHealth of one that is gone: InvalidTarget
+    replaces_deregistered: bool = False  # a group of type ELB replaces an instance that is deregistered (`unused`)
 
     def scaled(self, factor: float, name: str) -> "Profile":
         """This profile with every time multiplied by `factor` and every rate divided by it."""

@@ -1,0 +1,1 @@
+"""The Auto Scaling model: groups, their instances' lifecycle, hooks, standby, health. No I/O, no clock."""
