@@ -264,9 +264,9 @@ def test_what_ends_an_instance_is_ignored_unless_a_setting_asks_for_it() -> None
     assert plain.notices.heeded == {}
 
 
-def test_a_mode_that_this_version_does_not_have_is_refused_with_those_that_it_has(file: Path) -> None:
-    said = complaint(file, '[auto_scaling]\nmode = "standby"').message
-    assert "must be `off`, `watch` or `strict`" in said
+def test_an_unknown_mode_is_refused_with_those_that_there_are(file: Path) -> None:
+    said = complaint(file, '[auto_scaling]\nmode = "park"').message
+    assert "must be `off`, `watch`, `strict` or `standby`" in said
 
 
 def test_a_notice_is_heeded_by_a_variable_too(file: Path) -> None:

@@ -184,10 +184,8 @@ class Reporter:
             return said, ()
         after = left.accepted_at + delay - now
         when = f"in {after:.0f} s" if after > 0 else "at any moment"
-        warning = (
-            f"the Auto Scaling group {place.group.name} may replace this host {when}: `zdd-agent rejoin` prevents it"
-        )
-        return said, (warning,)
+        may = f"the Auto Scaling group {place.group.name} may replace this host {when}"
+        return said, (f"{may}: `zdd-agent rejoin` prevents it",)
 
     def _refresh(self) -> None:
         now = self._clock.now()

@@ -9,7 +9,7 @@ import pytest
 
 from fakes import START, arn, group
 from zdd_agent.decide import drain, rejoin
-from zdd_agent.decide.actions import Done, End
+from zdd_agent.decide.actions import End
 from zdd_agent.decide.again import AGAIN_SECONDS, again_at
 from zdd_agent.decide.apply import apply
 from zdd_agent.decide.evidence import Evidence
@@ -24,6 +24,7 @@ from zdd_agent.decide.leaving import (
     Rest,
     next_step,
 )
+from zdd_agent.decide.results import Done
 from zdd_agent.model.aws import BalancerKind, Membership, MinHealthy, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Operation, Outcome, Phase, Request, Verb

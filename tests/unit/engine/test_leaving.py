@@ -80,12 +80,14 @@ def test_the_hook_is_completed_within_two_seconds_of_the_moment_at_which_the_gro
 
 NODE = Connection(1, 8080, "10.0.0.1", "10.0.9.1", 40001, data_segments_received=1, data_segments_sent=1)
 IDLE = replace(NODE, last_received_seconds_ago=100.0, last_sent_seconds_ago=99.0)
-BUSY = replace(NODE, cookie=2, data_segments_received=2, last_received_seconds_ago=1.0, last_sent_seconds_ago=50.0)
+BUSY = replace(NODE, cookie=2, data_segments_received=2, last_received_seconds_ago=20.0, last_sent_seconds_ago=50.0)
 
 
 def test_a_host_whose_last_request_ended_early_is_let_go_as_soon_as_the_group_waits() -> None:
     host = in_a_group(until="closed")
     host.sensor.open = [IDLE]
+    host.sensor.nodes = (host.sensor.open[0].peer,)
+    host.has_run_for(120)
     host.clock.at(START + 40, host.sensor.open.clear)
     terminated(host)
     host.rest(400)
@@ -102,6 +104,8 @@ def test_a_host_whose_last_request_ends_late_is_kept_until_then_and_not_longer()
     host = in_a_group(until="closed")
     host.aws.groups[arn("web")] = group(deregistration_delay=40.0)
     host.sensor.open = [BUSY]
+    host.sensor.nodes = (host.sensor.open[0].peer,)
+    host.has_run_for(120)
     ends = START + 300
     host.clock.at(ends, host.sensor.open.clear)
     terminated(host)
