@@ -52,7 +52,7 @@ MUTATIONS = (
         "a second drain after a time-out answers `already drained` at once",
         "decide/earlier_drain.py",
         "if isinstance(before, Drained) and not asks_for_more and _still_proved(",
-        "if not isinstance(before, InService) or not asks_for_more and _still_proved(",
+        "if not isinstance(before, InService) or isinstance(before, Drained) and _still_proved(",
     ),
     _one(
         "`--until unused` of a second drain is ignored",
@@ -88,8 +88,8 @@ MUTATIONS = (
     _one(
         "the record of another instance is believed after a second start",
         "decide/asked.py",
-        "    if not record.owner.instance_id:\n        record = replace(record, owner=Owner",
-        "    if True:\n        record = replace(record, owner=Owner",
+        '    if not record.owner.instance_id:\n        record = replace(record, owner=Owner("", boot_id or known))\n',
+        "    record = replace(record, owner=replace(record.owner, boot_id=boot_id or known))\n",
     ),
     _one(
         "a target that is to be forgotten stays",
