@@ -200,6 +200,17 @@ def test_registering_before_any_node_has_learned_of_the_deregistration_takes_it_
     assert scene.moments("deregister") == []
 
 
+def test_nodes_that_have_learned_of_no_change_yet_let_go_of_a_target_that_came_and_went_meanwhile():
+    scene = Scene(delay=0).in_service()
+    scene.deregister()
+    scene.pass_time(1)
+    scene.register()
+    scene.pass_time(1)
+    scene.deregister()
+    scene.pass_time(60)
+    assert len(scene.moments("deregister")) == 2
+
+
 def test_registering_a_draining_ip_target_is_accepted_or_refused_as_the_profile_says():
     accepts, refuses = Scene(), Scene(replace(ALB, reregister_draining_ip=False))
     for scene in (accepts, refuses):

@@ -225,7 +225,8 @@ class Elb:
         view = target.views.setdefault(node, NodeView())
         view.leaving = False
         lag = self._draw(self.profile.learn_lag(self._kind(target.key)))
-        self._schedule.cancel(node, target.key)
+        if "deregister" in self._schedule.cancel(node, target.key):
+            view.has_it = True  # of an earlier registration, whose end the node has not learned
         self._put(max(now, target.ready_at) + lag, node, "register", target.key)
 
     def _take_away(self, target: Registered, node: str, view: NodeView, now: float) -> None:

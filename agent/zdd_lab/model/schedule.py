@@ -26,9 +26,11 @@ class Schedule:
     def put(self, at: float, command: Command) -> None:
         self._pending.append((at, command))
 
-    def cancel(self, node: str, key: TargetKey) -> None:
-        """Drop what this node has not learned yet of this target."""
+    def cancel(self, node: str, key: TargetKey) -> set[Action]:
+        """Drop what this node has not learned yet of this target; say what that was."""
+        dropped = {c.action for _, c in self._pending if (c.node, c.key) == (node, key)}
         self._pending = [one for one in self._pending if (one[1].node, one[1].key) != (node, key)]
+        return dropped
 
     def take(self, now: float) -> list[Command]:
         """Commands due until now, oldest first. Those of one moment stay in the order in which they were put."""
