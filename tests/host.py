@@ -66,10 +66,16 @@ class Host:
         return self.ledger.begin(Request(verb, 0, timeout, **more))
 
     def do(
-        self, verb: Verb, timeout: float | None = None, *, force: tuple[Check, ...] = (), wait: float = 0.0
+        self,
+        verb: Verb,
+        timeout: float | None = None,
+        *,
+        force: tuple[Check, ...] = (),
+        wait: float = 0.0,
+        until: Until | None = None,
     ) -> Operation:
         """Start the operation and run it to its end."""
-        self.begin(verb, timeout, force=force, wait=wait)
+        self.begin(verb, timeout, force=force, wait=wait, until=until)
         return self.finish()
 
     def turn(self) -> None:

@@ -230,11 +230,13 @@ class Identify:
     Args:
         instance_id: of this instance.
         addresses: this instance's.
+        boot_id: of this boot of the host; empty where it is not known.
         asked_here: the ID of the operation that was asked of this very daemon; empty where there is none.
     """
 
     instance_id: str
     addresses: tuple[str, ...]
+    boot_id: str = ""
     asked_here: str = ""
 
 

@@ -38,7 +38,8 @@ from zdd_agent.decide.actions import (
     Resume,
     Retry,
 )
-from zdd_agent.decide.endings import IllegalStepError, ended
+from zdd_agent.decide.endings import IllegalStepError, back_again, ended
+from zdd_agent.model.aws import Membership
 from zdd_agent.model.record import (
     Claiming,
     Confirming,
@@ -100,8 +101,11 @@ def _extended(record: Record, _: State, action: Extend, *__: Any) -> Record:
 
 def _claimed(record: Record, _: Guarding | Draining, action: MakeClaim, now: float, *__: Any) -> Record:
     before = record.resting
-    state = Claiming(before, _since(before, now), action.targets, action.nodes, action.claim, action.ending)
-    membership = replace(record.membership, spare=action.spare)
+    earlier = record.state.left.targets if isinstance(record.state, Draining) else ()
+    targets = tuple({t.key: t for t in (*earlier, *action.targets)}.values())
+    state = Claiming(before, _since(before, now), targets, action.nodes, action.claim, action.ending)
+    known = Membership((), action.targets).joined(record.membership)
+    membership = replace(known, spare=action.spare)
     return _until(replace(record, membership=membership, state=state), action.deadline)
 
 
@@ -123,8 +127,8 @@ def _going_back(record: Record, state: Claiming | Confirming, action: GoBack, no
     return _until(replace(record, state=GoingBack(state.before, left, action.failure)), action.deadline)
 
 
-def _retried(record: Record, state: GoingBack, action: Retry, *_: Any) -> Record:
-    return _until(replace(record, state=Guarding(state.before)), action.deadline)
+def _retried(record: Record, state: GoingBack, action: Retry, now: float, *_: Any) -> Record:
+    return _until(replace(record, state=Guarding(back_again(state.before, now))), action.deadline)
 
 
 def _joined(record: Record, state: Probing | Warming, action: Join, *_: Any) -> Record:

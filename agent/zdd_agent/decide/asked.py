@@ -99,12 +99,14 @@ def booted(record: Record, _: State, action: Boot, now: float, *__: Any) -> Reco
     """The record as a daemon takes it up that has just started.
 
     An operation of an earlier boot is over: whoever asked for it is gone. A drain leaves the host out, so that the
-    rejoin at the start of the host works; a rejoin goes on from its beginning.
+    rejoin at the start of the host works; a rejoin goes on from its beginning. An owner stays as it is: only
+    `identified` knows whether this boot is the owner's.
     """
     record = _not_of_the_future(record, now)
     known, boot_id = record.owner.boot_id, action.boot_id
     rebooted = bool(known and boot_id and known != boot_id)
-    record = replace(record, owner=replace(record.owner, boot_id=boot_id or known))
+    if not record.owner.instance_id:
+        record = replace(record, owner=Owner("", boot_id or known))
     one = record.underway
     if one is None or not rebooted:
         return record
@@ -119,7 +121,7 @@ def booted(record: Record, _: State, action: Boot, now: float, *__: Any) -> Reco
 
 def identified(record: Record, _: State, action: Identify, *__: Any) -> Record:
     """The record of this instance; a fresh one where it is another instance's."""
-    owner = Owner(action.instance_id, record.owner.boot_id)
+    owner = Owner(action.instance_id, action.boot_id or record.owner.boot_id)
     if is_ours(record, action):
         return replace(record, owner=owner)
     fresh = Record(owner)

@@ -19,7 +19,7 @@ from zdd_agent.decide.actions import (
     Wait,
 )
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
-from zdd_agent.decide.population import healthy_others, not_in_use, pending, registered
+from zdd_agent.decide.population import healthy_others, not_in_use, pending, registered, with_other_ports
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, drain_timeout, first_change, longest_floor
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership
@@ -91,7 +91,7 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
     if not registered(membership, seen):
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
-    give_up = one.started_at + one.request.wait
+    give_up = _give_up(one)
     if failure is not None and now < give_up:
         due = min(seen.look_again_at, give_up)
         return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else Look()
@@ -175,6 +175,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     seen, membership = evidence.seen, record.membership
     if seen is None:
         return Look()
+    membership = with_other_ports(membership, seen)
     left = pending(membership, seen)
     back = registered(membership, seen)
     if back and evidence.agreed(lambda look: bool(registered(membership, look))):
@@ -205,10 +206,13 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
 
 
 def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
-    give_up = one.started_at + one.request.wait
-    if evidence.returned:
-        if now < give_up and one.cancelled_by is None:
-            return Retry(give_up + DISCOVERY_SECONDS)
+    give_up = _give_up(one)
+    if evidence.returned_at is not None:
+        # Before the API's lag is over a look may not show what has just been registered.
+        again = evidence.returned_at + API_LAG_SECONDS
+        if again < give_up and one.cancelled_by is None:
+            said = f"back in service, retrying: {state.failure.message}"
+            return Wait(again, said) if now < again else Retry(give_up + DISCOVERY_SECONDS)
         return End(Outcome.REFUSED, "", state.failure)
     if evidence.refused is not None:
         error, at = evidence.refused
@@ -218,6 +222,12 @@ def _going_back(state: GoingBack, one: Underway, evidence: Evidence, now: float,
         if now < again:
             return Wait(again, f"cannot go back yet, retrying: {error.message}")
     return Register(state.left.targets)
+
+
+def _give_up(one: Underway) -> float:
+    """When to stop retrying a refused drain: a time-out that somebody gave is for the whole operation."""
+    request = one.request
+    return one.started_at + (request.wait if request.timeout is None else min(request.wait, request.timeout))
 
 
 def _timed_out(one: Underway, pending_work: str) -> End:

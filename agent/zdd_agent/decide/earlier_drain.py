@@ -8,6 +8,7 @@ from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence, Senses
 from zdd_agent.decide.population import draining, pending
 from zdd_agent.decide.timing import drain_timeout, first_change
 from zdd_agent.model.aws import Membership
+from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Observation, Outcome
 from zdd_agent.model.record import Departure, Drained, Ending, Guarding, InService, Record, Underway
 from zdd_agent.model.service import Rules
@@ -26,9 +27,10 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
     """
     seen, membership, before = evidence.seen, record.membership, state.before
     assert seen is not None  # noqa: S101  what mypy needs
-    if isinstance(before, Drained) and _still_proved(before, membership, seen, evidence.senses):
-        return End(Outcome.SUCCEEDED, "already drained")
     wanted = one.request.until or rules.until
+    asks_for_more = wanted is Until.UNUSED and bool(pending(membership, seen))
+    if isinstance(before, Drained) and not asks_for_more and _still_proved(before, membership, seen, evidence.senses):
+        return End(Outcome.SUCCEEDED, "already drained")
     # A host that is out is not checked any more: a sensor that is not trusted yet would wait for checks in vain.
     ending = drain_end.rely(wanted, membership, evidence.senses, now, out=True)
     if not isinstance(ending, Ending):

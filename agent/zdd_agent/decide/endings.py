@@ -78,7 +78,7 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
             return Drained(left, end.message, now)
         case GoingBack(before, left) if end.outcome is Outcome.REFUSED:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
-            return InService() if whole else before
+            return InService() if whole else back_again(before, now)
         case Confirming() | Draining() | GoingBack():
             return Out(record.state.left, why)
         case Probing() | Warming() if good:
@@ -86,7 +86,15 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
         case Probing(before):
             return before
         case Joining(before) | Warming(before):
-            # What is registered, and since when, is not known: the floor of the next drain can only count from now.
-            return before if isinstance(before, InService) else Out(replace(before.left, accepted_at=now), why)
+            return back_again(before, now, why)
         case InService() | Drained() | Out() as state:  # never with an operation under way
             return state
+
+
+def back_again(before: Resting, now: float, why: str = "a drain has put it back in part") -> Resting:
+    """Where a host rests that was out before and has registered some of its targets again, or may have.
+
+    An earlier proof does not hold any more, and the API may show them late: the floor of the next drain can only count
+    from now.
+    """
+    return before if isinstance(before, InService) else Out(replace(before.left, accepted_at=now), why)

@@ -80,7 +80,7 @@ class Evidence:
         terminating: Auto Scaling is about to terminate this instance.
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
-        returned: what a drain that goes back deregistered is registered again.
+        returned_at: when what a drain that goes back deregistered was registered again, seconds; None before.
         refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
         senses: what the kernel told; our own changes do not end it.
     """
@@ -92,7 +92,7 @@ class Evidence:
     terminating: bool = False
     tallies: tuple[Tally, ...] = ()
     probe_again_at: float = 0.0
-    returned: bool = False
+    returned_at: float | None = None
     refused: tuple[AgentError, float] | None = None
     senses: Senses = Senses()
 
@@ -137,14 +137,14 @@ class Evidence:
             case NotTaken(error):
                 return replace(self._outdated(), refused=(error, now))
             case Done():
-                return self._done(action)
+                return self._done(action, now)
 
-    def _done(self, action: Action) -> Evidence:
+    def _done(self, action: Action, now: float) -> Evidence:
         match action:
             case Deregister():
                 return self._outdated()
             case Register():
-                return replace(self._outdated(), returned=True)
+                return replace(self._outdated(), returned_at=now)
             case Retry():
                 return Evidence(senses=self.senses)
             case _:

@@ -36,6 +36,13 @@ def draining(membership: Membership, seen: Observation) -> tuple[Target, ...]:
     return tuple(t for t in membership.targets if (h := seen.of(t)) is not None and h.state is State.DRAINING)
 
 
+def with_other_ports(membership: Membership, seen: Observation) -> Membership:
+    """The membership with every port on which this host is registered now: others may have added one."""
+    own, known = {(t.group, t.id) for t in membership.targets}, keys(membership.targets)
+    more = (h.target for h in seen.population if (h.target.group, h.target.id) in own and _is_registered(h))
+    return membership.joined(Membership((), tuple(t for t in more if t.key not in known)))
+
+
 def absent(membership: Membership, seen: Observation) -> tuple[Target, ...]:
     """The targets that a registration would change: unknown to their group, or on their way out."""
     return tuple(t for t in membership.targets if not _is_registered(seen.of(t)))

@@ -18,13 +18,13 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
-from zdd_agent.decide.evidence import SAMPLE_SECONDS, Evidence, Senses
+from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence, Senses
 from zdd_agent.decide.population import absent, draining, not_ready
 from zdd_agent.decide.timing import first_change, rejoin_timeout, start_timeout, until_checked
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome
-from zdd_agent.model.record import InService, Joining, Probing, Record, Underway, Warming
+from zdd_agent.model.record import InService, Joining, Out, Probing, Record, Underway, Warming
 from zdd_agent.model.service import Rules
 
 
@@ -62,6 +62,11 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         # What a drain took out is what comes back; without one, what AWS and the settings say.
         return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
     if not membership.targets:
+        # One look that does not list this host can be late: believed once a look after the API's lag says so too.
+        sure = evidence.nothing_since + API_LAG_SECONDS if evidence.nothing_since is not None else now
+        if evidence.seen is not None and evidence.seen.seen_at < sure and now < one.deadline:
+            again = min(sure, one.deadline)
+            return Wait(again, "no target group holds this host; looking again") if now < sure else Discover()
         return _failed(
             Kind.NO_MEMBERSHIP,
             "no target group is known for this host: it was in none, or its groups do not exist any more",
@@ -79,7 +84,7 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         return Extend(by)
     said = "; ".join(f"{t.target}: {t.said}" for t in evidence.tallies if t.target in failing) or "not probed yet"
     if now >= one.deadline:
-        return _not_started(one, failing, said)
+        return _not_started(state, one, failing, said)
     if now < evidence.probe_again_at:
         return Wait(min(evidence.probe_again_at, one.deadline), f"probing: {said}")
     return Probe(failing)
@@ -131,12 +136,16 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if not membership.targets:
         return _failed(Kind.TARGET_GROUP_NOT_FOUND, "its target groups do not exist any more", "see `zdd-agent status`")
     pending = not_ready(membership, seen)
+    # A drain that ended with proof has waited for longer than that.
+    sure = state.before.left.accepted_at + API_LAG_SECONDS if isinstance(state.before, Out) else float("-inf")
+    if not pending and seen.seen_at < sure:
+        return _once_more(one, sure, now)
     if not pending:
         spent = now - one.started_at
         return End(Outcome.SUCCEEDED, f"rejoined: {len(membership.targets)} healthy in {spent:.0f} s")
     if not seen.probes and _needs_probe(pending, seen):
         return Probe(pending)
-    if causes := believed(membership, evidence.looks):
+    if causes := tuple(c for c in believed(membership, evidence.looks) if c.target in pending):
         said = "; ".join(f"{c.target}: {c.message}" for c in causes)
         return _failed(Kind.FAILED, said, "; ".join(dict.fromkeys(c.hint for c in causes)))
     said = "; ".join(_say(t, seen) for t in pending)
@@ -148,6 +157,14 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if absent(membership, seen) and evidence.agreed(lambda look: bool(absent(membership, look))):
         return Join(one.deadline)
     return Look()
+
+
+def _once_more(one: Underway, sure: float, now: float) -> Action:
+    """Every target reads `healthy`, but that can be of before the deregistration, until this moment."""
+    said = "healthy, if that is not of before the deregistration; looking again"
+    if now >= one.deadline:
+        return _timed_out(one, said)
+    return Wait(min(sure, one.deadline), said) if now < sure else Look()
 
 
 def _first_look(
@@ -178,9 +195,11 @@ def _refused() -> End:
     return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, "deploy to the instance that replaces it"))
 
 
-def _not_started(one: Underway, failing: tuple[Target, ...], said: str) -> End:
+def _not_started(state: Probing, one: Underway, failing: tuple[Target, ...], said: str) -> End:
     stale = " or ".join(f"`zdd-agent forget '{target}'`" for target in failing)
-    hint = f"fix the app, then `zdd-agent rejoin` again; where the app has left that port for good: {stale}"
+    # What is registered would be found again at once.
+    first = "`zdd-agent drain`, then " if isinstance(state.before, InService) else ""
+    hint = f"fix the app, then `zdd-agent rejoin` again; where the app has left that port for good: {first}{stale}"
     said = f"nothing is registered, since the app does not pass its health check: {said}"
     return _timed_out(one, said, hint)
 

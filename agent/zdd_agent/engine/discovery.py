@@ -27,7 +27,7 @@ def find(
         aws: Elastic Load Balancing.
         identity: who this host is.
         names: `target_groups` of the settings; empty to search the VPC.
-        known: names and ARNs of groups that this host was in: of these it is no mistake when one is gone.
+        known: names and ARNs of groups that existed: of these it is no mistake when one is gone.
 
     Raises:
         AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist and never was known. CONFIGURATION when
@@ -51,7 +51,7 @@ def find(
                 raise
             continue  # deleted since it was listed: it holds nobody
         there.append(group)
-    return Membership(tuple(holding), tuple(mine)), tuple(there), tuple(population)
+    return Membership(tuple(holding), tuple(mine), named=tuple(names)), tuple(there), tuple(population)
 
 
 def own_targets(identity: Identity, group: TargetGroup, health: Sequence[TargetHealth]) -> tuple[Target, ...]:

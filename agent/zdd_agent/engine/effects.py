@@ -133,6 +133,8 @@ class Effects:
             try:
                 self._each_group(membership, own, self._aws.register, "registered")
             except AgentError as error:
+                if error.kind is Kind.TARGET_GROUP_NOT_FOUND:
+                    continue  # the next look says so, too: the membership goes on without it
                 if error.transient or error.kind is not Kind.FAILED:
                     raise
                 refused = error  # one group that refuses keeps no other group waiting

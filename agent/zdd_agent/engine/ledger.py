@@ -57,6 +57,7 @@ class Ledger:
         self._store = store
         self._clock = clock
         self._timeouts = timeouts
+        self._boot_id = boot_id
         self.name = name
         self._lock = threading.RLock()
         self._ended: deque[Operation] = deque(maxlen=_KEPT)
@@ -209,7 +210,7 @@ class Ledger:
             AgentError: STORE when that cannot be put on disk.
         """
         with self._lock:
-            action = Identify(identity.instance_id, identity.addresses, self._asked_here)
+            action = Identify(identity.instance_id, identity.addresses, self._boot_id, self._asked_here)
             if not asked.is_ours(self._record, action):
                 owner = self._record.owner.instance_id or "another instance"
                 self._store.set_aside(f"it is the record of {owner}, and this is {identity.instance_id}")

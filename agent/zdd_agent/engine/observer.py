@@ -66,7 +66,7 @@ class Observer:
         """
         began = self._clock.now()
         identity = self._metadata.identity()
-        known = {word for g in before.groups for word in (g.arn, g.name)}
+        known = {*before.named, *(word for g in before.groups for word in (g.arn, g.name))}
         found, asked, population = find(self._aws, identity, self._names, known)
         if verb is Verb.REJOIN and self._names:
             absent = tuple(g for g in asked if g.arn not in {h.arn for h in found.groups})

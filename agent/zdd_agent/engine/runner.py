@@ -124,9 +124,7 @@ class Runner:
         self._warn(record, now)
         due = again_at(record)
         if due is not None and record.last is not None and now >= due:
-            log.warning("trying the rejoin again that %s: %s", record.last.outcome, record.last.message)
-            self._ledger.begin(record.last.request)
-            return 0.0
+            return self._try_again(record.last)
         self._list(record, now)
         self._watch_on(record, now)
         if not self._sampler.adaptive or not record.membership.targets or record.left is not None:
@@ -156,6 +154,15 @@ class Runner:
             self._ledger.identify(self._metadata.identity())
         except AgentError as error:
             log.warning("cannot tell yet whose record this is: %s", error.message)
+
+    def _try_again(self, last: Operation) -> float:
+        log.warning("trying the rejoin again that %s: %s", last.outcome, last.message)
+        try:
+            self._ledger.begin(last.request)
+        except AgentError as error:
+            log.warning("cannot try the rejoin again yet: %s", error.message)
+            return HEARTBEAT_SECONDS
+        return 0.0
 
     def _warn(self, record: Record, now: float) -> None:
         """Say now and then that the host is out."""

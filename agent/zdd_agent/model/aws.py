@@ -157,12 +157,14 @@ class TargetHealth:
 class Membership:
     """Every target group that holds this host, and under which Id, port and zone.
 
-    `spare` are the targets that were `Target.NotInUse` when this host left: they need not become `healthy`.
+    `spare` are the targets that were `Target.NotInUse` when this host left: they need not become `healthy`. `named` are
+    the groups that the settings named when they existed: that one of these is gone is no slip in the settings.
     """
 
     groups: tuple[TargetGroup, ...] = ()
     targets: tuple[Target, ...] = ()
     spare: tuple[Target, ...] = ()
+    named: tuple[str, ...] = ()
 
     def group(self, arn: str) -> TargetGroup:
         """The group of this ARN. Raises KeyError when it is no part of the membership."""
@@ -183,7 +185,8 @@ class Membership:
         groups = {group.arn: group for group in (*self.groups, *other.groups)}
         targets = {target.key: target for target in (*other.targets, *self.targets)}
         spare = {target.key: target for target in (*self.spare, *other.spare)}
-        return Membership(tuple(groups.values()), tuple(targets.values()), tuple(spare.values()))
+        named = tuple(dict.fromkeys((*self.named, *other.named)))
+        return Membership(tuple(groups.values()), tuple(targets.values()), tuple(spare.values()), named)
 
     def without_groups(self, arns: frozenset[str]) -> Membership:
         """The membership without these groups."""
@@ -191,6 +194,7 @@ class Membership:
             tuple(g for g in self.groups if g.arn not in arns),
             tuple(t for t in self.targets if t.group not in arns),
             tuple(t for t in self.spare if t.group not in arns),
+            self.named,
         )
 
     def without_target(self, target: Target) -> Membership:
@@ -201,6 +205,7 @@ class Membership:
             tuple(g for g in self.groups if g.arn in held),
             targets,
             tuple(t for t in self.spare if t.key != target.key),
+            self.named,
         )
 
     def with_groups(self, groups: Iterable[TargetGroup]) -> Membership:

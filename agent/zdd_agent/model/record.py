@@ -25,7 +25,8 @@ class Owner:
 
     Args:
         instance_id: empty until the instance metadata service has said it.
-        boot_id: `/proc/sys/kernel/random/boot_id`; empty where it cannot be read.
+        boot_id: `/proc/sys/kernel/random/boot_id` when that service said so, or, as long as there is no instance ID,
+            when the record was written; empty where it cannot be read.
     """
 
     instance_id: str = ""

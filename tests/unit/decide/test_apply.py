@@ -77,6 +77,7 @@ ENDING = Ending(Until.IDLE)
 FAILURE = Failure("refused", "needed here")
 NOW = START
 DEADLINE = START + 200
+IN_PART = "a drain has put it back in part"
 
 RESTING = (InService(), Drained(LEFT, "proved", START - 60), Out(LEFT, "why"))
 OF_A_DRAIN = (
@@ -317,6 +318,8 @@ def test_where_the_host_came_from_stays_known_and_since_when_it_is_out(state: An
         after = apply(standing, asked_of(action, standing), result, NOW).state
         if isinstance(state, Draining):
             assert not hasattr(after, "before") or after.before == Out(LEFT, "a drain is under way")
+        elif isinstance(action, Retry) and not isinstance(before, InService):
+            assert after.before == Out(replace(before.left, accepted_at=NOW), IN_PART)
         elif not isinstance(after, Draining):
             assert after.before == before
 
@@ -389,14 +392,24 @@ def test_a_rejoin_that_fails_on_a_host_that_never_left_leaves_no_departure(state
     assert apply(record(state), End(outcome, ""), Done(), NOW).state == InService()
 
 
-def test_a_host_that_went_back_with_a_part_of_its_targets_is_where_it_was() -> None:
+def test_a_host_that_went_back_with_a_part_of_its_targets_is_out_without_proof_from_now_on() -> None:
     second = Target(arn("web"), "i-me", 9090)
     before = Out(replace(LEFT, targets=(second,)), "why")
     standing = replace(record(GoingBack(before, LEFT, FAILURE)), membership=Membership((group(),), (ME, second)))
-    assert apply(standing, End(Outcome.REFUSED, "", FAILURE), Done(), NOW).state == before
+    after = apply(standing, End(Outcome.REFUSED, "", FAILURE), Done(), NOW).state
+    assert after == Out(replace(before.left, accepted_at=NOW), IN_PART)
 
 
 # What the steps carry over.
+
+
+def test_a_host_that_leaves_again_goes_back_with_all_that_its_drain_has_deregistered() -> None:
+    more = Target(arn("web"), "i-me", 9090)
+    claim = MakeClaim((more,), (), (), CLAIM, ENDING, START + 500, "")
+    after = apply(record(Draining(LEFT, ENDING)), claim, Done(), NOW)
+    assert isinstance(after.state, Claiming)
+    assert after.state.targets == (ME, more)
+    assert after.membership.targets == (ME, more)
 
 
 def test_a_claim_keeps_what_was_not_in_use_and_a_repeated_one_the_first_moment_of_leaving() -> None:
@@ -567,14 +580,14 @@ def test_a_restart_of_the_daemon_alone_changes_nothing(state: Any, boot_id: str)
 @pytest.mark.parametrize("state", BUSY, ids=named)
 def test_a_record_without_a_boot_is_of_this_one(state: Any) -> None:
     before = replace(record(state), owner=Owner("i-me"))
-    assert apply(before, Boot("boot-2", START + 60), Done(), NOW) == replace(before, owner=Owner("i-me", "boot-2"))
+    assert apply(before, Boot("boot-2", START + 60), Done(), NOW) == before
 
 
 @pytest.mark.parametrize("state", OF_A_DRAIN, ids=named)
 def test_another_boot_ends_a_drain_and_leaves_the_host_out(state: Any) -> None:
     after = apply(record(state), Boot("boot-2", START + 60), Done(), NOW)
     assert after.underway is None
-    assert after.owner == Owner("i-me", "boot-2")
+    assert after.owner == Owner("i-me", "boot-1"), "nobody knows yet whether this boot is the owner's"
     assert after.last is not None
     assert after.last.outcome is Outcome.CANCELLED
     assert after.state == rests_after(state, Outcome.CANCELLED)
@@ -595,8 +608,7 @@ def test_another_boot_lets_a_rejoin_go_on_from_its_beginning(state: Any) -> None
 @pytest.mark.parametrize("state", RESTING, ids=named)
 def test_another_boot_changes_nothing_of_a_host_at_rest(state: Any) -> None:
     before = record(state)
-    after = apply(before, Boot("boot-2", START + 60), Done(), NOW)
-    assert after == replace(before, owner=Owner("i-me", "boot-2"))
+    assert apply(before, Boot("boot-2", START + 60), Done(), NOW) == before
 
 
 def moments(value: Any) -> list[float]:
@@ -644,6 +656,11 @@ def test_a_record_without_an_owner_is_ours_if_its_targets_name_this_instance(tar
     before = replace(record(RESTING[1]), owner=Owner(), membership=membership)
     after = apply(before, Identify("i-me", ("10.0.0.1",)), Done(), NOW)
     assert after == (replace(before, owner=Owner("i-me")) if ours else Record(Owner("i-me")))
+
+
+def test_a_record_is_of_this_boot_once_its_owner_is_known_to_be_this_instance() -> None:
+    after = apply(record(RESTING[1]), Identify("i-me", (), "boot-2"), Done(), NOW)
+    assert after.owner == Owner("i-me", "boot-2")
 
 
 def test_a_record_with_neither_owner_nor_targets_is_ours() -> None:

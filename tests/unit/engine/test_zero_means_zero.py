@@ -22,9 +22,9 @@ from zdd_agent.model.aws import (
     TargetGroup,
     TargetHealth,
 )
-from zdd_agent.model.kernel import Until
+from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Drained, InService, Out
+from zdd_agent.model.record import Confirming, Drained, InService, Out
 
 ME = ("i-me", 8080)
 
@@ -134,7 +134,60 @@ def test_a_rejoin_registers_once_however_late_the_api_shows_it(lag: float) -> No
     assert aws.calls.count("RegisterTargets") == 1
 
 
+def test_a_port_that_others_register_in_mid_drain_is_deregistered_as_well() -> None:
+    host = in_service(group(deregistration_delay=20.0))
+    host.begin(Verb.DRAIN)
+    host.clock.at(START + 8, lambda: host.aws.put("web", port=9090) and None)
+    assert succeeded(host.finish())
+    assert not {key for key in host.aws.registered() if key[1] == "i-me"}
+    host.do(Verb.REJOIN)
+    assert (arn("web"), "i-me", 9090) in host.aws.registered()
+
+
+def test_a_time_out_bounds_the_wait_for_the_guard_as_well() -> None:
+    host = Host(group())
+    host.aws.put("web")
+    operation = host.do(Verb.DRAIN, timeout=3, wait=60)
+    assert operation.outcome is Outcome.REFUSED
+    assert host.clock.now() - START <= 4
+    assert not operation.changed
+
+
+def test_a_second_drain_until_unused_waits_for_the_api_although_the_first_has_proved_its_own_end() -> None:
+    host = in_service(until=Until.CLOSED)
+    node = Connection(1, 8080, "10.0.0.1", "10.0.9.1", 40_001)
+    host.sensor.open = [node]
+    host.begin(Verb.DRAIN)
+    host.clock.at(START + 5, host.sensor.open.clear)
+    assert succeeded(host.finish())
+    assert host.clock.now() - START < 100
+    assert succeeded(host.do(Verb.DRAIN, until=Until.UNUSED))
+    assert host.clock.now() - START >= 300
+
+
+def test_a_rejoin_does_not_believe_a_healthy_of_before_the_deregistration() -> None:
+    aws = LaggingAws(FakeClock(), [group()], lag=0.0)
+    aws.clock.time += 100
+    host = in_service(aws=aws, poll={"interval_seconds": 2.0})
+    aws.clock.time += 100
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Confirming):
+        host.turn()
+    aws.lag, aws.warm_seconds = 9.0, 60.0
+    host.restart("boot-2")
+    registered_at = host.clock.now()
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.clock.now() >= registered_at + 60
+
+
 # Who joins, who supersedes, who cannot be refused
+
+
+def test_a_rejoin_that_waits_for_the_api_keeps_its_time_out() -> None:
+    host = Host(group())
+    operation = host.do(Verb.REJOIN, timeout=3)
+    assert operation.outcome is Outcome.FAILED
+    assert host.clock.now() - START <= 4
 
 
 def test_a_caller_who_joins_and_asks_for_more_gets_more() -> None:
@@ -203,6 +256,18 @@ def test_somebody_who_drains_ends_the_tries() -> None:
     assert host.posture() is Posture.DRAINED
 
 
+def test_a_try_that_cannot_be_put_on_disk_does_not_end_the_daemon() -> None:
+    host = in_service()
+    host.do(Verb.DRAIN)
+    host.prober.said = "port 8080: Connection refused"
+    host.begin(Verb.REJOIN, keep_trying=True)
+    host.finish()
+    host.store.errors = [AgentError(Kind.STORE, "cannot write: no space left", transient=True)] * 3
+    host.prober.said = ""
+    host.rest(400)
+    assert host.posture() is Posture.IN_SERVICE
+
+
 # Membership
 
 
@@ -216,6 +281,19 @@ def test_an_image_baked_from_a_drained_host_does_not_touch_its_source() -> None:
     assert clone.store.aside == ["it is the record of i-me, and this is i-clone"]
     assert clone.do(Verb.REJOIN).failure is not None
     assert (arn("web"), *ME) not in source.aws.registered(), "the source stays out"
+
+
+def test_a_clone_whose_daemon_restarts_before_it_knows_itself_does_not_touch_its_source() -> None:
+    source = in_service()
+    source.do(Verb.DRAIN)
+    clone = Host(aws=source.aws, who=Identity("i-clone", "eu-west-1", "eu-west-1a", "vpc-1", ("10.0.0.7",)))
+    clone.store.written = list(source.store.written)
+    clone.restart("boot-of-the-clone")
+    clone.begin(Verb.REJOIN, keep_trying=True)  # its unit asks at once
+    clone.restart()
+    clone.rest(120)
+    assert (arn("web"), *ME) not in source.aws.registered(), "the source stays out"
+    assert clone.store.aside == ["it is the record of i-me, and this is i-clone"]
 
 
 def test_an_operation_asked_of_a_clone_is_the_clones_own() -> None:
@@ -260,6 +338,16 @@ def test_a_port_that_the_app_has_left_is_forgotten_and_the_hint_says_how() -> No
     assert caught.value.kind is Kind.NOT_FOUND
 
 
+def test_a_port_that_the_app_has_left_while_in_service_is_left_by_a_drain() -> None:
+    host = in_service()
+    host.aws.put("web", port=9090)
+    host.prober.said = "port 8080: Connection refused"
+    host.aws.break_target(Target(arn("web"), *ME), "Target.FailedHealthChecks")
+    operation = host.do(Verb.REJOIN, timeout=30)
+    assert operation.failure is not None
+    assert operation.failure.hint.index("zdd-agent drain") < operation.failure.hint.index("zdd-agent forget")
+
+
 def test_a_health_check_that_changed_while_the_host_was_out_is_read_again() -> None:
     host = in_service()
     host.do(Verb.DRAIN)
@@ -274,8 +362,9 @@ def test_a_named_group_that_was_deleted_stops_neither_verb_where_the_host_was_in
     host = in_service(group("web"), group("old"), names=("web", "old"))
     assert succeeded(host.do(Verb.REJOIN))
     del host.aws.groups[arn("old")]
-    assert succeeded(host.do(Verb.DRAIN))
-    assert succeeded(host.do(Verb.REJOIN))
+    for _ in range(3):
+        assert succeeded(host.do(Verb.DRAIN))
+        assert succeeded(host.do(Verb.REJOIN))
     assert (arn("web"), *ME) in host.aws.registered()
 
 
@@ -316,6 +405,37 @@ def test_a_spare_group_on_no_listener_neither_holds_a_drain_nor_fails_a_rejoin()
     host.aws.put_sibling("blue")
     host.aws.put("green")  # nobody else is in it
     assert succeeded(host.do(Verb.DRAIN))
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+
+
+def test_a_spare_group_does_not_fail_a_rejoin_that_waits_for_another_group() -> None:
+    host = Host(aws=NotInUse(FakeClock(), [group("blue"), group("green", balancers=(), deregistration_delay=5.0)]))
+    host.aws.put("blue")
+    host.aws.put_sibling("blue")
+    host.aws.put("green")
+    assert succeeded(host.do(Verb.DRAIN))
+    host.aws.warm_seconds = 60.0  # several looks
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+
+
+def test_a_rejoin_passes_over_a_group_that_is_deleted_before_its_registration() -> None:
+    host = in_service(group("web"), group("old"))
+    assert succeeded(host.do(Verb.DRAIN))
+    host.begin(Verb.REJOIN)
+    host.turn()
+    del host.aws.groups[arn("old")]
+    assert succeeded(host.finish())
+    assert (arn("web"), *ME) in host.aws.registered()
+
+
+def test_that_no_group_holds_a_host_is_believed_by_a_rejoin_only_when_two_looks_agree() -> None:
+    aws = LaggingAws(FakeClock(), [group()], lag=6.0)
+    aws.clock.time += 50
+    aws.put("web")
+    aws.clock.time += 2
+    host = Host(aws=aws)
     operation = host.do(Verb.REJOIN)
     assert succeeded(operation), operation.message
 
@@ -413,6 +533,41 @@ def test_going_back_registers_what_this_drain_deregistered_and_nothing_else() ->
     assert loser.record().last.outcome is Outcome.REFUSED  # type: ignore[union-attr]  it has ended
     assert (arn("web"), "i-1", 8080) in aws.registered()
     assert (arn("second"), "i-1", 8080) not in aws.registered()
+
+
+def test_a_host_that_went_back_is_not_called_drained_on_a_look_that_does_not_show_it_yet() -> None:
+    winner, loser = racing(delay=1.0)
+    aws = loser.aws
+    for name in ("i-0", "i-1", "i-2"):
+        aws.put("second", name)
+    loser.do(Verb.DRAIN)  # out of both groups, with proof
+    aws.put("web", "i-1")  # others put it back into one of them
+    aws.put("web", "i-0")
+    both_leave(winner, loser)
+    together(winner, loser, seconds=20)
+    assert loser.record().last.outcome is Outcome.REFUSED  # type: ignore[union-attr]  it has ended
+    assert (arn("web"), "i-1", 8080) in aws.registered()
+    key = (arn("web"), "i-1", 8080)
+    shown = aws._targets.pop(key)  # the API shows it late
+    aws.clock.at(aws.clock.time + 6, lambda: aws._targets.update({key: shown}))
+    loser.begin(Verb.DRAIN)
+    loser.turn()
+    together(winner, loser, seconds=2)
+    last = loser.record().operation
+    assert last is not None
+    assert last.outcome is None, last.message
+
+
+def test_a_wait_goes_on_only_when_the_api_can_show_what_going_back_has_registered() -> None:
+    winner, loser = racing(delay=20.0)
+    both_leave(winner, loser, wait=900.0)
+    together(winner, loser, seconds=8)
+    assert (arn("web"), "i-1", 8080) in loser.aws.registered()
+    asked = loser.aws.calls.count("DescribeTargetGroups")
+    together(winner, loser, seconds=API_LAG_SECONDS - 5)
+    assert loser.aws.calls.count("DescribeTargetGroups") == asked
+    together(winner, loser, seconds=API_LAG_SECONDS)
+    assert loser.aws.calls.count("DescribeTargetGroups") == asked + 1
 
 
 def test_going_back_is_tried_until_aws_takes_the_address_that_still_drains() -> None:
