@@ -42,8 +42,8 @@ bench-drain: setup  ## true length, up to an hour: side by side with what people
 	.venv/bin/python tests/bench/bench_drain.py
 	.venv/bin/python tests/bench/bench_true_length.py
 
-soak: setup  ## a longer run of tests/faults: a million steps of the model
-	ZDD_SOAK=1 .venv/bin/pytest -n 2 --dist loadscope tests/faults $(ARGS)
+soak: setup  ## a longer run of tests/faults and tests/model: a million steps of each model
+	ZDD_SOAK=1 .venv/bin/pytest -n 2 --dist loadscope tests/faults tests/model $(ARGS)
 
 setup:  ## everything that the other targets need, and nothing more
 	@scripts/setup.sh dev

@@ -10,7 +10,7 @@ BEGIN, END = "<!-- runs -->\n", "<!-- end of runs -->"
 PARTS = {
     "Killed at every point": ("kill_matrix",),
     "Each fault in each phase": ("fault_matrix", "clock_jumps"),
-    "Random interleavings": ("model_fleet", "model_meddled"),
+    "Random interleavings": ("model_fleet", "model_meddled", "model_promises"),
     "Hostile callers": ("schemathesis", "hostile_memory"),
 }
 
