@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zdd_lab.model.faults import FaultKind
+from zdd_lab.model.notices import NoticeKind
 from zdd_lab.model.profile import PROFILES
 from zdd_lab.processes.children import ChildStartError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from zdd_lab.lab import Lab
 
 _DEFAULT_PREFIX = "127.77.0"
+_GROUP = "web"  # the Auto Scaling group of `up --auto-scaling`
 _CONTROL_TIMEOUT = 60.0  # s; restarting an app waits until it listens
 Command = Callable[[argparse.Namespace], int]
 
@@ -59,9 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--state", type=Path, help="folder for the lab's files, which is kept; default: a temporary one")
     up.add_argument("--seed", type=int, help="for the random lags, to repeat a run")
     up.add_argument("--no-agents", action="store_true", help="start no agents")
+    up.add_argument("--auto-scaling", action="store_true", help="put the hosts into an Auto Scaling group `web`")
     restart = verb("restart-app", _restart_app, "Restart a host's app, as a deploy tool does.")
     restart.add_argument("--host", required=True, help="its number or name")
     restart.add_argument("--version", required=True, help="what the app says that it is")
+    scale = verb("scale", _scale, "Set the desired capacity of an Auto Scaling group.")
+    scale.add_argument("--group", default=_GROUP, help="its name (%(default)s)")
+    scale.add_argument("--desired", type=int, required=True, help="how many hosts")
+    terminate = verb("terminate", _terminate, "Terminate a host. Its Auto Scaling group replaces it.")
+    terminate.add_argument("--host", required=True, help="its number or name")
+    announce = verb("announce", _announce, "Announce something to a host in its instance metadata.")
+    announce.add_argument("kind", choices=list(NoticeKind), help="after a spot notice, the host is really taken away")
+    announce.add_argument("--host", required=True, help="its number or name")
+    announce.add_argument("--seconds", type=float, help="ahead of the end (spot: 120) or the beginning (3600)")
     fault = verb("fault", _fault, "Make something go wrong, until it is cleared or counted down.")
     fault.add_argument("kind", metavar="KIND", help=", ".join(one.replace("_", "-") for one in FaultKind))
     fault.add_argument("--action", help="only this API action, such as DeregisterTargets")
@@ -103,6 +115,8 @@ async def _run(parsed: argparse.Namespace) -> None:
         wait_healthy=False,
     )
     async with lab:
+        if parsed.auto_scaling:
+            await lab.create_group(_GROUP, MinSize=min(1, parsed.hosts), MaxSize=2 * parsed.hosts)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopped.set)
         print(what_to_export(lab), flush=True)
@@ -133,6 +147,19 @@ def what_to_export(lab: "Lab") -> str:
 
 def _restart_app(parsed: argparse.Namespace) -> int:
     return _ask(parsed, "POST", f"/hosts/{parsed.host}/app", {"version": parsed.version})
+
+
+def _scale(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "POST", f"/groups/{parsed.group}", {"desired": parsed.desired})
+
+
+def _terminate(parsed: argparse.Namespace) -> int:
+    return _ask(parsed, "POST", f"/hosts/{parsed.host}/terminate")
+
+
+def _announce(parsed: argparse.Namespace) -> int:
+    wanted = {"kind": parsed.kind, "seconds": parsed.seconds}
+    return _ask(parsed, "POST", f"/hosts/{parsed.host}/notices", wanted)
 
 
 def _fault(parsed: argparse.Namespace) -> int:

@@ -161,13 +161,16 @@ class Lab:
                 await asyncio.sleep(0.05)
 
     async def adopt(self, group: str, policy: Policy | None = None) -> list[Host]:
-        """Run an app, metadata and an agent for each instance that is registered in a target group of somebody else's.
+        """Run an app, metadata and an agent for each instance in a target group of somebody else's that has none yet.
 
         Args:
             group: ARN. Each instance in it must have an address on loopback.
             policy: of the hosts' role. Without it the role may do everything.
         """
-        ports = {one["id"]: one["port"] for one in self.control.targets(group)}
+        known = {host.identity.instance_id for host in self.hosts}
+        ports = {one["id"]: one["port"] for one in self.control.targets(group) if one["id"] not in known}
+        if not ports:
+            return []
         identities = await asyncio.to_thread(find_instances, self._reader, list(ports), self._last_number + 1)
         self._last_number += len(identities)
         adopted = []
@@ -269,9 +272,9 @@ class Lab:
         await host.open(self.profile.check_scale)
         await host.start_app("v1", self.app_arguments)
 
-    async def _open_launched(self, identity: Identity, port: int) -> Host:
+    async def _open_launched(self, identity: Identity, port: int | None) -> Host:
         """Metadata of an instance that Auto Scaling launched; `_boot` follows."""
-        host = self._make_host(identity, self.folder / identity.host, self.endpoint_url, self.faults, port)
+        host = self._make_host(identity, self.folder / identity.host, self.endpoint_url, self.faults, port or APP_PORT)
         self.endpoint.clients[identity.access_key] = Client(host.name, identity.role_arn, self.launched_policy)
         self.hosts.append(host)
         await host.open(self.profile.check_scale)

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,8 @@ class Up:
 
     def __init__(self, state: Path) -> None:
         self.prefix = free_prefix()
-        argv = [*LAB, "up", "--hosts", "1", "--no-agents", "--prefix", self.prefix, "--state", str(state)]
+        argv = [*LAB, "up", "--hosts", "1", "--no-agents", "--auto-scaling", "--prefix", self.prefix]
+        argv += ["--state", str(state)]
         self.process = subprocess.Popen(argv, env=bare_environment(), stdout=subprocess.PIPE, text=True)
         self.told = ""
         assert self.process.stdout is not None
@@ -102,6 +104,37 @@ def test_the_commands_talk_to_a_lab_that_runs(up: Up):
     refused = command(up.prefix, "fault", "nonsense")
     assert refused.returncode == 2
     assert "accepted are" in refused.stderr
+
+
+def test_the_commands_scale_terminate_and_announce(up: Up):
+    def state() -> dict[str, Any]:
+        return dict(json.loads(command(up.prefix, "state").stdout))
+
+    def states() -> list[str]:
+        return sorted(state()["groups"][0]["instances"].values())
+
+    def until(wanted: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not wanted():
+            assert time.monotonic() < end, state()["groups"]
+            time.sleep(0.2)
+
+    def hosts() -> list[str]:
+        return [host["name"] for host in state()["hosts"]]
+
+    (group,) = state()["groups"]
+    assert (group["name"], group["min"], group["max"]) == ("web", 1, 2)
+    assert json.loads(command(up.prefix, "scale", "--desired", "2").stdout)["desired"] == 2
+    until(lambda: states() == ["InService", "InService"])
+    told = command(up.prefix, "scale", "--desired", "3")
+    assert (told.returncode, "above max value 2" in told.stderr) == (2, True)
+    assert command(up.prefix, "announce", "maintenance", "--host", "2").returncode == 0
+    assert command(up.prefix, "announce", "spot", "--host", "2", "--seconds", "1").returncode == 0
+    until(lambda: hosts() == ["h1", "h3"])  # EC2 took h2 back, and the group replaced it
+    assert command(up.prefix, "terminate", "--host", "2").returncode == 2
+    until(lambda: states() == ["InService", "InService"])
+    assert command(up.prefix, "terminate", "--host", "3").returncode == 0
+    until(lambda: states() == ["InService", "InService", "Terminating"])
 
 
 def test_a_second_lab_on_the_same_prefix_is_refused_and_leaves_the_first_alone(up: Up):

@@ -1,7 +1,10 @@
 """Real clients of Auto Scaling work on the lab: the `aws` command and boto3, with hosts that come and go."""
 
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from botocore.exceptions import ClientError
 from lab.conftest import SHORT, free_prefix
 from lab.test_real_clients import aws
 from zdd_lab.hosts.host import Host
+from zdd_lab.model.iam import Policy
 from zdd_lab.threaded import ThreadedLab
 
 GROUP = "web"
@@ -69,6 +73,29 @@ def test_aws_describes_the_group_with_its_instances_and_target_groups(fleet: Thr
 
 def test_a_hosts_metadata_says_that_it_is_in_a_group(fleet: ThreadedLab):
     assert {metadata(host, "autoscaling/target-lifecycle-state") for host in fleet.lab.hosts} == {"InService"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "key"),
+    [("rebalance", "events/recommendations/rebalance", "noticeTime"), ("spot", "spot/instance-action", "time")],
+)
+def test_a_notice_is_in_the_metadata_of_its_host_alone(fleet: ThreadedLab, kind: str, path: str, key: str):
+    lab, (one, other) = fleet.lab, fleet.lab.hosts
+    assert metadata(one, path) is None
+    told = requests.post(f"{lab.control_url}/hosts/1/notices", json={"kind": kind, "seconds": 3600}, timeout=5)
+    assert told.status_code == 200
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", json.loads(metadata(one, path) or "{}")[key])
+    assert metadata(other, path) is None
+    refused = requests.post(f"{lab.control_url}/hosts/1/notices", json={"kind": "nothing"}, timeout=5)
+    assert (refused.status_code, "accepted are spot, rebalance, maintenance" in refused.text) == (400, True)
+
+
+def test_aws_of_a_group_that_a_service_operates_is_denied(fleet: ThreadedLab):
+    operated = {"Operator": {"Principal": "ecs-managed-instances.amazonaws.com"}}
+    fleet.run(fleet.lab.create_group("operated", attach=False, MinSize=0, MaxSize=1, **operated))
+    with pytest.raises(AssertionError, match="AccessDenied"):
+        aws(fleet, "autoscaling", "set-desired-capacity", "--auto-scaling-group-name", "operated",
+            "--desired-capacity", "1")  # fmt: skip
 
 
 def test_aws_takes_a_host_to_standby_and_back(fleet: ThreadedLab):
@@ -201,3 +228,21 @@ def test_aws_starts_and_cancels_an_instance_refresh(fleet: ThreadedLab):
     aws(fleet, "autoscaling", "cancel-instance-refresh", *named)
     (shown,) = aws(fleet, "autoscaling", "describe-instance-refreshes", *named)["InstanceRefreshes"]
     assert (shown["InstanceRefreshId"], shown["Status"]) == (started, "Cancelled")
+
+
+def test_a_change_is_allowed_for_the_arn_of_the_group_and_a_describe_only_for_all(fleet: ThreadedLab):
+    host, arn = fleet.lab.hosts[0], group(fleet)["AutoScalingGroupARN"]
+    clients, key = fleet.lab.endpoint.clients, host.identity.access_key
+    statement = {"Effect": "Allow", "Action": "autoscaling:*", "Resource": arn}
+    before = clients[key]
+    clients[key] = replace(before, policy=Policy.parse(json.dumps({"Statement": [statement]})))
+    named = ("--auto-scaling-group-name", GROUP, "--instance-ids", host.identity.instance_id)
+    with pytest.raises(AssertionError, match="is not in Standby"):  # allowed, and refused by Auto Scaling
+        aws(fleet, "autoscaling", "exit-standby", *named, host=host)
+    with pytest.raises(AssertionError, match=r"AccessDenied.*DescribeAutoScalingInstances on resource: \*"):
+        aws(fleet, "autoscaling", "describe-auto-scaling-instances", host=host)
+    statement["Resource"] = f"{arn}-other"
+    clients[key] = replace(before, policy=Policy.parse(json.dumps({"Statement": [statement]})))
+    with pytest.raises(AssertionError, match=r"AccessDenied.*ExitStandby on resource: arn:aws:autoscaling:"):
+        aws(fleet, "autoscaling", "exit-standby", *named, host=host)
+    clients[key] = before

@@ -31,7 +31,7 @@ class Fleet:
 
     Args:
         hosts: the lab's own list. Launched hosts are added, ended ones removed.
-        open_host: makes a host of an instance and serves its metadata, on the port of its app.
+        open_host: makes a host of an instance and serves its metadata; its app is on this port, or None: the usual one.
         boot: starts what runs on a host.
         refreshed: awaited after EC2 changed: the load balancers' model must learn it.
         woken: called after a step: the load balancers may have something to do.
@@ -41,7 +41,7 @@ class Fleet:
     reader: TopologyReader
     hosts: list[Host]
     next_number: Callable[[], int]
-    open_host: Callable[[Identity, int], Awaitable[Host]]
+    open_host: Callable[[Identity, int | None], Awaitable[Host]]
     boot: Callable[[Host], Awaitable[None]]
     refreshed: Callable[[], Awaitable[None]]
     woken: Callable[[], None]
@@ -62,9 +62,11 @@ class Fleet:
         hosts, least, now = self.hosts if attach else [], given.get("MinSize", 0), time.monotonic()
         given = {"MaxSize": max(len(hosts), least), **given, "AutoScalingGroupName": name}
         group = new_group(given | {"MinSize": 0 if hosts else least}, zones, None)
+        operator, group.operator = group.operator, None  # it would deny what follows
         group_calls.create(self.account, group, now)
         instance_calls.attach(self.account, name, [host.identity.instance_id for host in hosts], now)
         group_calls.update(self.account, name, {"min_size": least})
+        group.operator = operator
         self.act()
         return group
 
@@ -133,7 +135,9 @@ class Fleet:
         topology = self.account.elb.topology
         ports = [topology.groups[arn].port for arn in group.target_groups if arn in topology.groups]
         host = (
-            await self.open_host(identity, ports[0] if ports else 80) if instance_launcher.runs_here(identity) else None
+            await self.open_host(identity, ports[0] if ports else None)
+            if instance_launcher.runs_here(identity)
+            else None
         )
         if not self.account.launched(order, identity.instance_id, time.monotonic(), instance_type):
             await self.end(identity.instance_id)
