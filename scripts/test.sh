@@ -17,8 +17,10 @@ else
     [ -z "$system" ] || exit 1
     set -- --ignore tests/system "$@"
 fi
-# The tests on HAProxy need root only for its installation. Without it each says how to run it.
-[ -n "$system" ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || scripts/system-packages.sh haproxy
+# The tests on HAProxy need root only for its installation. Where it is not installed, they say how to run them.
+if [ -z "$system" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    scripts/system-packages.sh haproxy || echo "left out: the tests on HAProxy (its packages cannot be installed)"
+fi
 # Most of these tests wait most of the time: for a balancer's delays, for a host that boots. So more run at once
 # than there are cores.
 # One module, one process: its tests share hosts or a lab. tests/conftest.py says which module begins first.
