@@ -45,6 +45,8 @@ class PostureFiles:
         folder.chmod(0o755)  # the unit's UMask= hides both from others
         new = folder / posture.value
         old = [path for path in folder.iterdir() if path != new]
+        if old and posture is Posture.UNKNOWN:
+            return  # this agent has not looked yet: no reason to take back what an earlier one knew
         if new.exists():  # as an earlier daemon left it
             for path in old:
                 path.unlink()

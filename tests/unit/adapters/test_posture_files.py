@@ -38,6 +38,20 @@ def test_what_an_earlier_daemon_left_is_kept_where_it_is_true_and_goes_where_not
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_an_agent_that_restarts_and_has_not_looked_yet_takes_nothing_back(tmp_path: Path) -> None:
+    PostureFiles(tmp_path).show("host", Posture.IN_SERVICE)
+    again = PostureFiles(tmp_path)
+    again.show("host", Posture.UNKNOWN)
+    assert files(tmp_path) == ["host/in_service"]
+    again.show("host", Posture.DRAINING)
+    assert files(tmp_path) == ["host/draining"]
+
+
+def test_a_host_of_which_nothing_is_known_is_unknown(tmp_path: Path) -> None:
+    PostureFiles(tmp_path).show("host", Posture.UNKNOWN)
+    assert files(tmp_path) == ["host/unknown"]
+
+
 def test_a_folder_that_is_gone_is_said_once_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shown = PostureFiles(tmp_path / "gone" / "too")
     with caplog.at_level(logging.WARNING):
