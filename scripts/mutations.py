@@ -45,7 +45,7 @@ MUTATIONS = (
     _one(
         "a drain ends on `unused` while requests are under way",
         "decide/drain.py",
-        "held = drain_end.blocking(state, evidence.senses, now)",
+        "held = drain_end.blocking(state, membership, evidence.senses, now)",
         'held = ""',
     ),
     _one(
@@ -62,7 +62,7 @@ MUTATIONS = (
     ),
     _one(
         "`nothing to drain` after one look",
-        "decide/drain.py",
+        "decide/guarding.py",
         "    sure = since + API_LAG_SECONDS\n",
         "    sure = since\n",
     ),
@@ -143,9 +143,9 @@ MUTATIONS = (
     _one(
         "going back registers the whole membership",
         "decide/drain.py",
-        "return _going_back(state, one, evidence, now, rules)",
+        "return _going_back(record, state, one, evidence, now, rules)",
         "return Register(record.membership.targets) if evidence.returned_at is None and evidence.refused is None else "
-        "_going_back(state, one, evidence, now, rules)",
+        "_going_back(record, state, one, evidence, now, rules)",
     ),
     _one(
         "going back is given up at the first refusal",
@@ -156,7 +156,7 @@ MUTATIONS = (
     _one(
         "`--wait` ends at a lost race",
         "decide/drain.py",
-        "if again < give_up and one.cancelled_by is None:",
+        "if now < give_up and one.cancelled_by is None:",
         "if False and one.cancelled_by is None:",
     ),
     _one(
