@@ -174,7 +174,7 @@ def _satisfied_after(seconds: float, record: Record, evidence: Evidence, now: fl
         last = state.left.accepted_at + seconds
         if evidence.seen is not None and evidence.seen.seen_at >= last:
             return Confirm()
-        return replace(action, until=last) if now < last else Look()
+        return replace(action, until=min(action.until, last)) if now < last else Look()
     return action
 
 
