@@ -27,6 +27,7 @@ SLOW = (
     "deploy/test_callers.py",
     "ansible/test_collection.py",
     "terraform/test_policy.py",
+    "race/test_race.py",
 )
 
 

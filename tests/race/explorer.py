@@ -60,7 +60,7 @@ class Race:
     verbs: tuple[Verb, ...] = (Verb.DRAIN,)
     kills: int = 0
     restarts: tuple[int | None, ...] = (1, 10, None)
-    decide: Decide = decided
+    decide: Decide = field(default=decided, repr=False)
     exact: bool = False
 
 

@@ -128,6 +128,8 @@ class Agents:
             if isinstance(action, Wait):
                 wake = action.until if action.wake is None else action.wake
                 assert wake > now, f"waits for a moment that has passed: {action}"
+                for meanwhile in range(now + 1, int(wake)):  # the runner asks every few seconds
+                    assert isinstance(self._decide(record, evidence, meanwhile, self.rules), Wait)
                 then = self.settled(Host(host.todo, record, evidence), int(wake))
                 return Host(host.todo, record, wake=int(wake), then=then)
             if isinstance(action, CALLS):
