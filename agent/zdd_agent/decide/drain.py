@@ -112,10 +112,10 @@ def _guarding(record: Record, state: Guarding, one: Underway, evidence: Evidence
 
 
 def _own_time(one: Underway, evidence: Evidence, waiting: Sense | Wait) -> Action:
-    """The wait for trust takes nothing from the time that finding the membership, or the drain itself, has."""
+    """Wait for trust, and not at the expense of the look at the other hosts that comes after it."""
     trust = evidence.senses.trust
     if trust is not None and one.request.timeout is None:
-        needed = trust.settled_at + DISCOVERY_SECONDS
+        needed = trust.settled_at + MARGIN_SECONDS
         if one.deadline < needed:
             return Extend(needed)
     return waiting
