@@ -9,7 +9,7 @@ from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, standby
 from zdd_agent.decide.actions import Action, Discover, End, Extend, Look, MakeClaim, Sense, Wait
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, not_in_use, registered
-from zdd_agent.decide.timing import DISCOVERY_SECONDS, drain_timeout, longest_floor
+from zdd_agent.decide.timing import MARGIN_SECONDS, drain_timeout, longest_floor
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.operation import Failure, Observation, Outcome
 from zdd_agent.model.record import Claim, Ending, Guarding, Record, Underway
@@ -84,10 +84,10 @@ def _trusted_by(record: Record, one: Underway, now: float, rules: Rules) -> floa
 
 
 def _own_time(one: Underway, evidence: Evidence, waiting: Sense | Wait) -> Action:
-    """The wait for trust takes nothing from the time that finding the membership, or the drain itself, has."""
+    """Wait for trust, and not at the expense of the look at the other hosts that comes after it."""
     trust = evidence.senses.trust
     if trust is not None and one.request.timeout is None:
-        needed = trust.settled_at + DISCOVERY_SECONDS
+        needed = trust.settled_at + MARGIN_SECONDS
         if one.deadline < needed:
             return Extend(needed)
     return waiting
