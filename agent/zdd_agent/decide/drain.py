@@ -175,6 +175,8 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     seen, membership = evidence.seen, record.membership
     if seen is None:
         return Look()
+    if state.ending.until is not Until.UNUSED and evidence.senses.watch is None and not evidence.senses.blind:
+        return Sense()  # a daemon that has restarted knows nothing of the connections yet
     membership = with_other_ports(membership, seen)
     left = pending(membership, seen)
     back = registered(membership, seen)
