@@ -54,7 +54,7 @@ def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
         if drains := {k for k in _mine(agent, play.truth.draining()) if not _touched(play, k)}:
             play.broken(agent, f"asked for `unused`, and ended with {sorted(drains)} draining: {last.message}")
     elif last.changed and not play.deleted and agent.ending is not None and agent.ending.until is not Until.UNUSED:
-        known = {target.key for target in record.membership.targets}
+        known = {target.key for target in record.membership.targets} - unseen
         work = [request for request in play.truth.at_work((agent.id,)) if _plain(request.key) in known]
         if work:
             play.broken(agent, f"drained with {len(work)} requests under way: {last.message}")

@@ -62,9 +62,11 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         # What a drain took out is what comes back; without one, what AWS and the settings say.
         return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
     if not membership.targets:
+        if evidence.seen is None:
+            return Discover()  # what a drain took out is gone: others may have put this host elsewhere
         # One look that does not list this host can be late: believed once a look after the API's lag says so too.
-        sure = evidence.nothing_since + API_LAG_SECONDS if evidence.nothing_since is not None else now
-        if evidence.seen is not None and evidence.seen.seen_at < sure and now < one.deadline:
+        sure = (evidence.nothing_since or now) + API_LAG_SECONDS
+        if evidence.seen.seen_at < sure and now < one.deadline:
             again = min(sure, one.deadline)
             return Wait(again, "no target group holds this host; looking again") if now < sure else Discover()
         return _failed(

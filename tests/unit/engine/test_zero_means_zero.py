@@ -445,6 +445,16 @@ def test_a_rejoin_passes_over_a_group_that_is_deleted_before_its_registration() 
     assert (arn("web"), *ME) in host.aws.registered()
 
 
+def test_a_rejoin_whose_groups_are_all_deleted_finds_the_host_where_others_have_put_it() -> None:
+    host = in_service(group("old"))
+    assert succeeded(host.do(Verb.DRAIN))
+    host.aws.groups = {arn("new"): group("new")}
+    host.aws.put("new")
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+    assert {t.group for t in host.record().membership.targets} == {arn("new")}
+
+
 def test_that_no_group_holds_a_host_is_believed_by_a_rejoin_only_when_two_looks_agree() -> None:
     aws = LaggingAws(FakeClock(), [group()], lag=6.0)
     aws.clock.time += 50
