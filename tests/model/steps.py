@@ -216,6 +216,7 @@ def world(seed: int) -> World:
         delay=float(rng.choice((0, 1, 20, 60, 3600))),
         node_lag=rng.choice((0.0, 2.0, 25.0, 25.0)),
         api_lag=rng.choice((0.0, 3.0, 6.0, 9.9)),
+        rare_lag=rng.choice((0.0, 0.0, 0.0, 0.0, 25.0)),
         minimum=rng.choice(minimums),
         until=until,
         named=rng.random() < 0.4,

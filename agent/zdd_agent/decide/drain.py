@@ -180,7 +180,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     membership = with_other_ports(membership, seen)
     left = pending(membership, seen)
     back = registered(membership, seen)
-    if back and evidence.agreed(lambda look: bool(registered(membership, look))):
+    if evidence.agreed(lambda look: registered(membership, look)):
         return _claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
     floor = drain_end.floor_of(state, membership, evidence.senses, rules)
     finding = drain_end.judge(state, membership, evidence.senses, now, rules, told=not back)

@@ -156,7 +156,7 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if now < seen.look_again_at:
         return Wait(min(seen.look_again_at, one.deadline), said)
     # One look that does not list a target can be stale: registering again is for what two looks agree on.
-    if absent(membership, seen) and evidence.agreed(lambda look: bool(absent(membership, look))):
+    if evidence.agreed(lambda look: absent(membership, look)):
         return Join(one.deadline)
     return Look()
 
