@@ -223,6 +223,8 @@ def world(seed: int) -> World:
         takes_draining=rng.random() < 0.5,
         cuts=rng.random() < 0.5,
     )
+    if made.rare_lag:  # with both, two looks could agree on what is not so
+        made = replace(made, api_lag=0.0)
     if made.minimum.percent is not None:  # hosts that are not listed any more are known as instances only
         made = replace(made, target_type="instance")
     return replace(made, delay=min(made.delay, 600.0)) if until is not Until.UNUSED else made
