@@ -174,13 +174,13 @@ MUTATIONS = (
     _one(
         "one stale `healthy` in a drain deregisters again",
         "decide/drain.py",
-        "if back and evidence.agreed(lambda look: bool(registered(membership, look))):",
+        "if evidence.agreed(lambda look: registered(membership, look)):",
         "if back:",
     ),
     _one(
         "a rejoin registers again on one stale look",
         "decide/rejoin.py",
-        "if absent(membership, seen) and evidence.agreed(lambda look: bool(absent(membership, look))):",
+        "if evidence.agreed(lambda look: absent(membership, look)):",
         "if absent(membership, seen):",
     ),
     _one(

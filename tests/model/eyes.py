@@ -17,6 +17,8 @@ from zdd_lab.model.aws_error import AwsError
 from zdd_lab.model.topology import Group, Topology
 
 Key = tuple[str, str, int]
+# Seconds between two answers that are far too old: no two looks that have to agree are both so.
+_RARE_SECONDS = 60.0
 
 
 class Killed(BaseException):
@@ -88,15 +90,17 @@ class Eyes:
     Args:
         truth: what is so.
         ids: what names this host: its instance ID and its address.
-        lag: seconds by which an answer may lag, at the most; two answers in a row may go back in time.
+        lags: seconds by which an answer may lag, at the most, and by which a rare one does; two answers in a row may go
+            back in time.
         rng: draws the lags and how long each call takes.
     """
 
-    def __init__(self, truth: Truth, ids: tuple[str, ...], lag: float, rng: random.Random) -> None:
+    def __init__(self, truth: Truth, ids: tuple[str, ...], lags: tuple[float, float], rng: random.Random) -> None:
         self.truth = truth
         self.clock = truth.clock
         self.ids = ids
-        self.lag = lag
+        self.lag, self.rare_lag = lags
+        self._rare_at = truth.clock.time
         self.rng = rng
         self.errors: dict[str, list[BaseException]] = {}
         self.errors_after: dict[str, list[BaseException]] = {}
@@ -187,6 +191,8 @@ class Eyes:
             self.forget_answers()
             raise self.errors[action].pop(0)
         lag = self.rng.choice((0.0, self.lag, self.rng.uniform(0.0, self.lag)))
+        if self.rare_lag and self.clock.time - self._rare_at > _RARE_SECONDS and self.rng.random() < 0.2:
+            lag, self._rare_at = self.rare_lag, self.clock.time
         return self.truth.scene(lag)
 
     def _answered(self, action: str) -> None:

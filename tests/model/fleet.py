@@ -37,6 +37,7 @@ class World:
     delay: float = 20.0
     node_lag: float = 25.0
     api_lag: float = 9.9
+    rare_lag: float = 0.0  # of one answer in minutes; beyond what the agent reckons with, so it may be deceived
     minimum: MinHealthy = field(default_factory=MinHealthy)
     until: Until = Until.UNUSED
     named: bool = False  # the settings name the groups
@@ -54,7 +55,9 @@ class Agent:
         self.id = self.me if world.target_type == "instance" else self.address
         if clone_of is not None:
             truth.add_host(self.me, self.address)
-        self.eyes = Eyes(truth, (self.me, self.address), world.api_lag, random.Random(world.seed * 1000 + number))
+        self.eyes = Eyes(
+            truth, (self.me, self.address), (world.api_lag, world.rare_lag), random.Random(world.seed * 1000 + number)
+        )
         names = tuple(name for name, _ in world.groups) if world.named else ()
         identity = Identity(self.me, "eu-west-1", "eu-west-1a", "vpc-1", (self.address,))
         minimum = world.minimum

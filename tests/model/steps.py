@@ -216,12 +216,15 @@ def world(seed: int) -> World:
         delay=float(rng.choice((0, 1, 20, 60, 3600))),
         node_lag=rng.choice((0.0, 2.0, 25.0, 25.0)),
         api_lag=rng.choice((0.0, 3.0, 6.0, 9.9)),
+        rare_lag=rng.choice((0.0, 0.0, 0.0, 0.0, 25.0)),
         minimum=rng.choice(minimums),
         until=until,
         named=rng.random() < 0.4,
         takes_draining=rng.random() < 0.5,
         cuts=rng.random() < 0.5,
     )
+    if made.rare_lag:  # with both, two looks could agree on what is not so
+        made = replace(made, api_lag=0.0)
     if made.minimum.percent is not None:  # hosts that are not listed any more are known as instances only
         made = replace(made, target_type="instance")
     return replace(made, delay=min(made.delay, 600.0)) if until is not Until.UNUSED else made

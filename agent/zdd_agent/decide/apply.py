@@ -83,7 +83,10 @@ def apply(record: Record, action: Action | Asked, result: Result, now: float) ->
 
 
 def _found(record: Record, _: State, __: Discover, ___: float, found: Found) -> Record:
-    listed = (*(health.target for health in found.seen.population), *found.seen.absent)
+    seen = (*(health.target for health in found.seen.population), *found.seen.absent)
+    # A group that does not list this host says nothing here of the others in it.
+    asked = {target.group for target in seen}
+    listed = (*seen, *(target for target in record.listed if target.group not in asked))
     return replace(record, membership=found.membership, listed=listed)
 
 

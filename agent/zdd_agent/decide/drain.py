@@ -123,10 +123,12 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     seen, membership = evidence.seen, record.membership
     if seen is None:
         return Look()
+    if state.ending.until is not Until.UNUSED and evidence.senses.watch is None and not evidence.senses.blind:
+        return Sense()  # a daemon that has restarted knows nothing of the connections yet
     membership = with_other_ports(membership, seen)
     left = pending(membership, seen)
     back = registered(membership, seen)
-    if back and evidence.agreed(lambda look: bool(registered(membership, look))):
+    if evidence.agreed(lambda look: registered(membership, look)):
         return guarding.claim(membership, seen, evidence, state.ending, now, rules)  # others registered the host again
     if not left and drain_end.must_look(state, evidence.senses, now):
         return Sense()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from zdd_agent.decide.actions import Action, Deregister, ExitStandby, GoBack, Launch, Register, Retry
@@ -12,7 +12,7 @@ from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.errors import AgentError
 from zdd_agent.model.auto_scaling import ScalingPlace
-from zdd_agent.model.aws import Membership
+from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Sample
 from zdd_agent.model.operation import Observation, ProbeResult, Tally
 
@@ -94,17 +94,17 @@ class Evidence:
         """The last look; None when there was none since the last change of ours."""
         return self.looks[0] if self.looks else None
 
-    def agreed(self, holds: Callable[[Observation], bool]) -> bool:
-        """Whether looks that are at least as far apart as the API may lag, and all between them, show this.
+    def agreed(self, shown: Callable[[Observation], Iterable[Target]]) -> frozenset[Target]:
+        """The targets that looks show which are at least as far apart as the API may lag, and all between them.
 
         One look can be stale: AWS does not say how far its answers lag.
         """
+        common: frozenset[Target] | None = None
         for look in self.looks:
-            if not holds(look):
-                return False
+            common = frozenset(shown(look)) if common is None else common.intersection(shown(look))
             if self.looks[0].seen_at - look.seen_at >= API_LAG_SECONDS:
-                return True
-        return False
+                return common
+        return frozenset()
 
     def after(self, action: Action, result: Result | Sensed, now: float) -> Evidence:
         """What is known once this is done.

@@ -73,9 +73,11 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if evidence.place is not None and evidence.place.is_warmed:
         return _warmed(evidence.place)
     if not membership.targets:
+        if evidence.seen is None:
+            return Discover()  # what a drain took out is gone: others may have put this host elsewhere
         # One look that does not list this host can be late: believed once a look after the API's lag says so too.
-        sure = evidence.nothing_since + API_LAG_SECONDS if evidence.nothing_since is not None else now
-        if evidence.seen is not None and evidence.seen.seen_at < sure and now < one.deadline:
+        sure = (evidence.nothing_since or now) + API_LAG_SECONDS
+        if evidence.seen.seen_at < sure and now < one.deadline:
             again = min(sure, one.deadline)
             return Wait(again, "no target group holds this host; looking again") if now < sure else Discover()
         return _failed(
@@ -182,7 +184,7 @@ def _warming(record: Record, state: Warming, one: Underway, evidence: Evidence, 
     if now < seen.look_again_at:
         return Wait(min(seen.look_again_at, one.deadline), said)
     # One look that does not list a target can be stale: registering again is for what two looks agree on.
-    if absent(membership, seen) and evidence.agreed(lambda look: bool(absent(membership, look))):
+    if evidence.agreed(lambda look: absent(membership, look)):
         return Join(one.deadline)
     return Look()
 

@@ -464,6 +464,12 @@ def test_groups_that_are_gone_leave_the_membership() -> None:
     assert after.membership == Membership()
 
 
+def test_a_discovery_that_does_not_find_this_host_keeps_who_was_listed() -> None:
+    nobody = Observation((), frozenset(), NOW, NOW + 10)
+    after = apply(record(Guarding(InService())), Discover(), Found(Membership(), nobody), NOW)
+    assert after.listed == (ME, OTHER)
+
+
 def test_a_discovery_keeps_who_was_listed_and_who_has_vanished() -> None:
     gone = Target(arn("web"), "i-gone", 8080)
     after = apply(record(Guarding(InService())), Discover(), Found(WEB, replace(SEEN, absent=(gone,))), NOW)

@@ -24,7 +24,7 @@ from zdd_agent.model.aws import (
 )
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Confirming, Drained, InService, Out
+from zdd_agent.model.record import Confirming, Drained, Draining, Ending, InService, Out
 
 ME = ("i-me", 8080)
 
@@ -151,6 +151,21 @@ def test_a_time_out_bounds_the_wait_for_the_guard_as_well() -> None:
     assert operation.outcome is Outcome.REFUSED
     assert host.clock.now() - START <= 4
     assert not operation.changed
+
+
+def test_a_daemon_that_restarts_looks_at_the_connections_before_it_ends_a_drain() -> None:
+    host = in_service(group(deregistration_delay=1.0))
+    host.begin(Verb.DRAIN)
+    while not isinstance(state := host.record().state, Draining):
+        host.turn()
+    host.store.written.append(replace(host.record(), state=replace(state, ending=Ending(Until.CLOSED))))
+    busy = {"data_segments_received": 1, "last_received_seconds_ago": 1.0, "last_sent_seconds_ago": 2.0}
+    host.sensor.open = [Connection(1, 8080, "10.0.0.1", "10.0.9.1", 40_001, **busy)]  # type: ignore[arg-type]  as named
+    host.clock.time += 40
+    host.restart()
+    for _ in range(5):
+        assert host.ledger.running() is not None
+        host.turn()
 
 
 def test_a_second_drain_until_unused_waits_for_the_api_although_the_first_has_proved_its_own_end() -> None:
@@ -430,6 +445,16 @@ def test_a_rejoin_passes_over_a_group_that_is_deleted_before_its_registration() 
     del host.aws.groups[arn("old")]
     assert succeeded(host.finish())
     assert (arn("web"), *ME) in host.aws.registered()
+
+
+def test_a_rejoin_whose_groups_are_all_deleted_finds_the_host_where_others_have_put_it() -> None:
+    host = in_service(group("old"))
+    assert succeeded(host.do(Verb.DRAIN))
+    host.aws.groups = {arn("new"): group("new")}
+    host.aws.put("new")
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+    assert {t.group for t in host.record().membership.targets} == {arn("new")}
 
 
 def test_that_no_group_holds_a_host_is_believed_by_a_rejoin_only_when_two_looks_agree() -> None:
