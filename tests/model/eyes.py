@@ -10,7 +10,7 @@ from fakes import VPC, FakeStore
 from model.truth import Request, Scene, Truth
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import BalancerKind, HealthCheck, State, Target, TargetGroup, TargetHealth
-from zdd_agent.model.kernel import Connection, Sample
+from zdd_agent.model.kernel import Connection, EndedConnections, Sample
 from zdd_agent.model.operation import ProbeResult
 from zdd_agent.model.record import Record
 from zdd_lab.model.aws_error import AwsError
@@ -71,14 +71,25 @@ class Kernel:
         self._asked_at: float | None = None
 
     def sample(self, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
+        now, seen, lost = self._seen(ports)
+        opened = tuple(_connection(r, now) for r in seen if r.closes > now)
+        listening = ports & self._truth.apps[self._ids[0]].ports
+        return Sample(now, frozenset(listening), opened, _ended(seen, now), lost)
+
+    def ended(self, ports: frozenset[int], addresses: frozenset[str]) -> EndedConnections:
+        now, seen, lost = self._seen(ports)
+        return EndedConnections(now, _ended(seen, now), lost)
+
+    def _seen(self, ports: frozenset[int]) -> tuple[float, list[Request], bool]:
+        """Now, what was open at some moment since the last time, and whether there was none."""
         now = self._truth.clock.time
         since = now if self._asked_at is None else self._asked_at
-        seen = [r for r in self._truth.connections(self._ids, since) if r.key.port in ports and r.opened <= now]
-        opened = tuple(_connection(r, now) for r in seen if r.closes > now)
-        ended = tuple(_connection(r, r.closes) for r in seen if r.closes <= now)
         lost, self._asked_at = self._asked_at is None, now
-        listening = ports & self._truth.apps[self._ids[0]].ports
-        return Sample(now, frozenset(listening), opened, ended, lost)
+        return (
+            now,
+            [r for r in self._truth.connections(self._ids, since) if r.key.port in ports and r.opened <= now],
+            lost,
+        )
 
     def close(self) -> None:
         self._asked_at = None
@@ -237,6 +248,10 @@ def _group(group: Group, topology: Topology) -> TargetGroup:
         balancers=tuple(one.arn for one in balancers),
         health_check=HealthCheck("HTTP", "traffic-port", check.path, check.interval, check.timeout, 2, check.matcher),
     )
+
+
+def _ended(seen: list[Request], now: float) -> tuple[Connection, ...]:
+    return tuple(_connection(r, r.closes) for r in seen if r.closes <= now)
 
 
 def _connection(request: Request, now: float) -> Connection:

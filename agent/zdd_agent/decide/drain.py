@@ -19,8 +19,9 @@ from zdd_agent.decide.actions import (
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_floor
+from zdd_agent.decide.traffic.quiet import Proof
 from zdd_agent.errors import Kind
-from zdd_agent.model.aws import Membership
+from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Outcome
 from zdd_agent.model.record import (
@@ -123,8 +124,6 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     seen, membership = evidence.seen, record.membership
     if seen is None:
         return Look()
-    if state.ending.until is not Until.UNUSED and evidence.senses.watch is None and not evidence.senses.blind:
-        return Sense()  # a daemon that has restarted knows nothing of the connections yet
     membership = with_other_ports(membership, seen)
     left = pending(membership, seen)
     back = registered(membership, seen)
@@ -137,12 +136,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     held = drain_end.blocking(state, membership, evidence.senses, now)
     proved = finding is not None and finding.proved
     if proved or (not left and now >= floor and not held):
-        if now - evidence.looked_at > _FRESH_SECONDS:
-            return Look()
-        if finding is not None and finding.proved:
-            return End(Outcome.SUCCEEDED, drain_end.verdict(state, membership, left, finding, now))
-        unproved = drain_end.unproved(state, membership, evidence.senses, now)
-        return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s{unproved}")
+        return _over(state, membership, left, one, evidence, finding, now)
     states = "; ".join(str(seen.of(target) or target) for target in left) or held
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     if now >= one.deadline:
@@ -157,6 +151,23 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
         note = finding.said if finding is not None else f"{states}{state.ending.doubt}"
         return _wait(min(due, one.deadline), note, state.ending, evidence, now)
     return Look()
+
+
+def _over(
+    state: Draining,
+    membership: Membership,
+    left: tuple[Target, ...],
+    one: Underway,
+    evidence: Evidence,
+    finding: Proof | None,
+    now: float,
+) -> Action:
+    if now - evidence.looked_at > _FRESH_SECONDS:
+        return Look()
+    if finding is not None and finding.proved:
+        return End(Outcome.SUCCEEDED, drain_end.verdict(state, membership, left, finding, now))
+    unproved = drain_end.unproved(state, membership, evidence.senses, now)
+    return End(Outcome.SUCCEEDED, f"drained {_count(membership)} in {now - one.started_at:.0f} s{unproved}")
 
 
 def _going_back(

@@ -73,18 +73,7 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if evidence.place is not None and evidence.place.is_warmed:
         return _warmed(evidence.place)
     if not membership.targets:
-        if evidence.seen is None:
-            return Discover()  # what a drain took out is gone: others may have put this host elsewhere
-        # One look that does not list this host can be late: believed once a look after the API's lag says so too.
-        sure = (evidence.nothing_since or now) + API_LAG_SECONDS
-        if evidence.seen.seen_at < sure and now < one.deadline:
-            again = min(sure, one.deadline)
-            return Wait(again, "no target group holds this host; looking again") if now < sure else Discover()
-        return _failed(
-            Kind.NO_MEMBERSHIP,
-            "no target group is known for this host: it was in none, or its groups do not exist any more",
-            "set `target_groups` in the settings",
-        )
+        return _nowhere(one, evidence, now)
     parked = standby.group_of(state.before)
     if evidence.seen is not None and not not_ready(membership, evidence.seen) and not parked:
         return End(Outcome.SUCCEEDED, "already in service")
@@ -104,6 +93,21 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if now < evidence.probe_again_at:
         return Wait(min(evidence.probe_again_at, one.deadline), f"probing: {said}")
     return Probe(failing)
+
+
+def _nowhere(one: Underway, evidence: Evidence, now: float) -> Action:
+    if evidence.seen is None:
+        return Discover()  # what a drain took out is gone: others may have put this host elsewhere
+    # One look that does not list this host can be late: believed once a look after the API's lag says so too.
+    sure = (evidence.nothing_since or now) + API_LAG_SECONDS
+    if evidence.seen.seen_at < sure and now < one.deadline:
+        again = min(sure, one.deadline)
+        return Wait(again, "no target group holds this host; looking again") if now < sure else Discover()
+    return _failed(
+        Kind.NO_MEMBERSHIP,
+        "no target group is known for this host: it was in none, or its groups do not exist any more",
+        "set `target_groups` in the settings",
+    )
 
 
 def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
