@@ -41,11 +41,17 @@ class Workspace:
         folder: where the copy goes.
         root: the root module within terraform/.
         settings: the lab's variables for a person; without them every call to AWS fails.
+        main: a root module of the test's own, which is made there.
     """
 
-    def __init__(self, folder: Path, root: str = ".", settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, root: str = ".", settings: Mapping[str, str] | None = None, main: str | None = None
+    ) -> None:
         shutil.copytree(MODULE, folder, ignore=shutil.ignore_patterns(".terraform*", "terraform.tfstate*"))
         self._root = folder / root
+        if main is not None:
+            self._root.mkdir(parents=True)
+            (self._root / "main.tf").write_text(main)
         bare = {name: text for name, text in children.bare_environment().items() if not name.startswith("TF_")}
         aws = settings or {"AWS_ENDPOINT_URL": _NOBODY, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
         ours = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "TF_CLI_CONFIG_FILE": os.devnull}
