@@ -26,7 +26,14 @@ _ENDS = {
 
 
 def rely(
-    wanted: Until, membership: Membership, senses: Senses, now: float, *, left_at: float | None = None, by: float = inf
+    wanted: Until,
+    membership: Membership,
+    senses: Senses,
+    now: float,
+    *,
+    left_at: float | None = None,
+    known: bool = False,
+    by: float = inf,
 ) -> Ending | Sense | Wait:
     """Decide, before the deregistration, what ends the drain: what was asked for, if the sensor can be trusted.
 
@@ -39,6 +46,7 @@ def rely(
         senses: what was sensed so far.
         now: seconds.
         left_at: when this host left, if it is out already; then there is nothing to wait for. Seconds.
+        known: an agent had seen nodes check this host when it left; after a restart this one cannot see that any more.
         by: wait no longer than until this moment, seconds.
     """
     if wanted is Until.UNUSED:
@@ -47,7 +55,8 @@ def rely(
         return Ending(Until.UNUSED, _fallback(senses.blind))
     if senses.trust is None:
         return Sense()
-    if doubt := senses.trust.doubt(now if left_at is None else left_at):
+    doubt = senses.trust.doubt(now if left_at is None else left_at)
+    if doubt and not (known and senses.trust.sees_one_port):
         if now - senses.sampled_at > _OLD_SECONDS:
             return Sense()  # the guard has made this drain wait meanwhile
         latest = min(senses.trust.settled_at, by)

@@ -608,6 +608,17 @@ def test_any_peers_request_holds_a_drain_where_the_nodes_are_not_known() -> None
     assert host.finish().outcome is Outcome.TIMED_OUT
 
 
+def test_a_second_drain_after_a_time_out_and_a_restart_still_waits_for_a_request_under_way() -> None:
+    host = short_delay_host()
+    host.sensor.open.append(connection(2, ago=1.0, sent=50.0, data_segments_received=2))
+    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+    host.restart()
+    assert host.do(Verb.DRAIN).outcome is Outcome.TIMED_OUT
+    host.restart()
+    host.clock.at(host.clock.now() + 20, host.sensor.open.clear)
+    assert succeeded(host.do(Verb.DRAIN))
+
+
 def test_a_request_of_a_peer_that_is_no_node_holds_nothing_and_is_reported() -> None:
     host = short_delay_host()
     host.sensor.open.append(scrape())
