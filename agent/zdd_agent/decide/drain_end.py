@@ -15,7 +15,7 @@ from zdd_agent.model.kernel import Until
 from zdd_agent.model.record import Draining, Ending
 from zdd_agent.model.service import Rules
 
-# Seconds after which what was sensed says nothing of the health checks of now.
+# Seconds from a sample to a look at AWS after which the sample says nothing of the health checks of now.
 _OLD_SECONDS = 2.0
 
 _ENDS = {
@@ -26,7 +26,14 @@ _ENDS = {
 
 
 def rely(
-    wanted: Until, membership: Membership, senses: Senses, now: float, *, left_at: float | None = None, by: float = inf
+    wanted: Until,
+    membership: Membership,
+    senses: Senses,
+    now: float,
+    *,
+    looked_at: float,
+    left_at: float | None = None,
+    by: float = inf,
 ) -> Ending | Sense | Wait:
     """Decide, before the deregistration, what ends the drain: what was asked for, if the sensor can be trusted.
 
@@ -38,6 +45,8 @@ def rely(
         membership: the targets of this host.
         senses: what was sensed so far.
         now: seconds.
+        looked_at: the look at AWS that goes with it, seconds. A sample of about that moment is new enough, however
+            long the look took.
         left_at: when this host left, if it is out already; then there is nothing to wait for. Seconds.
         by: wait no longer than until this moment, seconds.
     """
@@ -48,7 +57,7 @@ def rely(
     if senses.trust is None:
         return Sense()
     if doubt := senses.trust.doubt(now if left_at is None else left_at):
-        if now - senses.sampled_at > _OLD_SECONDS:
+        if looked_at - senses.sampled_at > _OLD_SECONDS:
             return Sense()  # the guard has made this drain wait meanwhile
         latest = min(senses.trust.settled_at, by)
         if left_at is not None or now >= latest:

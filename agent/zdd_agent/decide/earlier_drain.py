@@ -36,7 +36,7 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
         return End(Outcome.SUCCEEDED, "already drained")
     left = Departure(now, seen.seen_at) if isinstance(before, InService) else before.left
     # A host that is out is not checked any more: a sensor that is not trusted yet would wait for checks in vain.
-    ending = drain_end.rely(wanted, membership, evidence.senses, now, left_at=left.accepted_at)
+    ending = drain_end.rely(wanted, membership, evidence.senses, now, looked_at=now, left_at=left.accepted_at)
     if not isinstance(ending, Ending):
         return ending
     if not standby.group_of(before) and evidence.place is not None and evidence.place.state == IN_SERVICE:
