@@ -125,7 +125,7 @@ def claim(
     return MakeClaim(
         targets=registered(membership, seen),
         spare=not_in_use(membership, seen),
-        nodes=drain_end.nodes(evidence.senses),
+        nodes=drain_end.nodes(evidence.senses, ending),
         claim=Claim(healthy_others(membership, seen), seen.seen_at),
         ending=ending,
         deadline=now + drain_timeout(membership, rules.floor_seconds),

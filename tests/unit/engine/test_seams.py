@@ -8,12 +8,26 @@ import pytest
 
 from fakes import START, arn, group
 from host import Host, succeeded
+from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import TargetHealth
-from zdd_agent.model.kernel import Until
+from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Guarding
+from zdd_agent.model.record import Draining, Guarding
 
 MINE = (arn("web"), "i-me", 8080)
+NODE = "10.0.9.1"
+# A request of a node that the app has not answered yet.
+REQUEST = Connection(
+    1,
+    8080,
+    "10.0.0.1",
+    NODE,
+    40_000,
+    bytes_received=200,
+    data_segments_received=1,
+    last_received_seconds_ago=30.0,
+    last_sent_seconds_ago=31.0,
+)
 
 
 def in_service(*, until: Until = Until.UNUSED, delay: float = 300.0) -> Host:
@@ -70,3 +84,65 @@ def test_a_drain_that_finds_nothing_keeps_its_time_out(timeout: float) -> None:
     host = Host(group())
     assert host.do(Verb.DRAIN, timeout).outcome is Outcome.TIMED_OUT
     assert host.clock.now() - START <= timeout
+
+
+# Restarts
+
+
+def waiting_for_a_request() -> Host:
+    """Its sensor is trusted; the request takes longer than the deregistration delay."""
+    host = in_service(until=Until.CLOSED, delay=5.0)
+    host.sensor.nodes = (NODE,)
+    host.has_run_for(120)
+    host.sensor.open = [REQUEST]
+    return host
+
+
+def test_a_second_drain_of_a_fresh_daemon_waits_for_the_request_that_the_first_one_waited_for() -> None:
+    host = waiting_for_a_request()
+    assert host.do(Verb.DRAIN, 60.0).outcome is Outcome.TIMED_OUT
+    host.restart()
+    operation = host.do(Verb.DRAIN, 60.0)
+    assert operation.outcome is Outcome.TIMED_OUT, operation.message
+    host.sensor.open = []
+    assert succeeded(host.do(Verb.DRAIN, 60.0))
+
+
+def test_an_app_that_has_closed_its_port_and_still_answers_is_waited_for_by_a_second_drain() -> None:
+    host = waiting_for_a_request()
+    assert host.do(Verb.DRAIN, 60.0).outcome is Outcome.TIMED_OUT
+    host.sensor.deaf = frozenset({8080})
+    assert host.do(Verb.DRAIN, 60.0).outcome is Outcome.TIMED_OUT
+
+
+def test_what_a_sensor_that_was_not_trusted_sees_proves_nothing_to_a_second_drain() -> None:
+    host = in_service(until=Until.CLOSED)
+    assert host.do(Verb.DRAIN, 60.0).outcome is Outcome.TIMED_OUT
+    host.restart()
+    assert succeeded(host.do(Verb.DRAIN))
+    assert host.clock.now() - START >= 300
+
+
+def test_a_node_that_still_sends_holds_a_drain_over_a_restart() -> None:
+    host = waiting_for_a_request()
+    answered = replace(REQUEST, data_segments_sent=1, last_received_seconds_ago=0.1, last_sent_seconds_ago=0.09)
+    host.sensor.open = []
+    host.begin(Verb.DRAIN)
+    while host.clock.now() < START + 29:
+        host.turn()
+    host.restart()
+    while host.ledger.running() is not None and host.clock.now() < START + 80:
+        number = int(host.clock.now() // 3)  # a new connection every 3 s, each for half a second
+        host.sensor.open = [replace(answered, cookie=number)] if host.clock.now() % 3 < 0.5 else []
+        host.turn()
+    assert host.ledger.running() is not None, "it has not ended on `unused`"
+
+
+def test_a_metadata_service_that_is_away_at_a_restart_does_not_blind_the_drain() -> None:
+    host = waiting_for_a_request()
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Draining):
+        host.turn()
+    host.restart()
+    host.metadata.errors = [AgentError(Kind.METADATA_UNAVAILABLE, "cannot ask", transient=True)] * 3
+    assert host.finish().outcome is Outcome.TIMED_OUT, "the request is still under way"
