@@ -104,9 +104,11 @@ def _extended(record: Record, _: State, action: Extend, *__: Any) -> Record:
 
 def _claimed(record: Record, _: Guarding | Draining, action: MakeClaim, now: float, *__: Any) -> Record:
     before = record.resting
-    earlier = record.state.left.targets if isinstance(record.state, Draining) else ()
+    # Where others have registered the host again in a drain, the nodes are those of before.
+    left = record.state.left if isinstance(record.state, Draining) else None
+    earlier, nodes = (left.targets, action.nodes or left.nodes) if left is not None else ((), action.nodes)
     targets = tuple({t.key: t for t in (*earlier, *action.targets)}.values())
-    state = Claiming(before, _since(before, now), targets, action.nodes, action.claim, action.ending)
+    state = Claiming(before, _since(before, now), targets, nodes, action.claim, action.ending)
     known = Membership((), action.targets).joined(record.membership)
     membership = replace(known, spare=action.spare)
     return _until(replace(record, membership=membership, state=state), action.deadline)

@@ -141,7 +141,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     if now >= one.deadline:
         hung = "" if states == held else drain_end.hung(state, evidence.senses, now)
-        return _timed_out(one, f"{states}{hung}")
+        return guarding.timed_out(one, f"{states}{hung}")
     if not left:
         return _wait(one.deadline if now >= floor else min(floor, one.deadline), states, state.ending, evidence, now)
     # A target that reads as registered was registered again by others, or the API lags: there is no delay to wait for.
@@ -189,17 +189,11 @@ def _going_back(
     if evidence.refused is not None:
         error, at = evidence.refused
         if now >= one.deadline:
-            return _timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
+            return guarding.timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
         again = min(at + rules.poll_seconds, one.deadline)
         if now < again:
             return Wait(again, f"cannot go back yet, retrying: {error.message}")
     return Register(state.left.targets)
-
-
-def _timed_out(one: Underway, pending_work: str) -> End:
-    message = f"cannot finish the drain in {one.deadline - one.started_at:.0f} s: {pending_work}"
-    hint = "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back"
-    return End(Outcome.TIMED_OUT, "", Failure(Kind.TIMED_OUT.wire, message, hint))
 
 
 def _back_by(membership: Membership, now: float) -> float:

@@ -15,7 +15,7 @@ from zdd_agent.model.kernel import Until
 from zdd_agent.model.record import Draining, Ending
 from zdd_agent.model.service import Rules
 
-# Seconds after which what was sensed says nothing of the health checks of now.
+# Seconds from a sample to a look at AWS after which the sample says nothing of the health checks of now.
 _OLD_SECONDS = 2.0
 
 _ENDS = {
@@ -31,8 +31,9 @@ def rely(
     senses: Senses,
     now: float,
     *,
+    looked_at: float,
     left_at: float | None = None,
-    known: bool = False,
+    seen_before: bool = False,
     by: float = inf,
 ) -> Ending | Sense | Wait:
     """Decide, before the deregistration, what ends the drain: what was asked for, if the sensor can be trusted.
@@ -45,8 +46,10 @@ def rely(
         membership: the targets of this host.
         senses: what was sensed so far.
         now: seconds.
+        looked_at: the look at AWS that goes with it, seconds. A sample of about that moment is new enough, however
+            long the look took.
         left_at: when this host left, if it is out already; then there is nothing to wait for. Seconds.
-        known: an agent had seen nodes check this host when it left; after a restart this one cannot see that any more.
+        seen_before: when it left, the sensor was trusted. A daemon that started since needs to see no check.
         by: wait no longer than until this moment, seconds.
     """
     if wanted is Until.UNUSED:
@@ -55,11 +58,11 @@ def rely(
         return Ending(Until.UNUSED, _fallback(senses.blind))
     if senses.trust is None:
         return Sense()
-    doubt = senses.trust.doubt(now if left_at is None else left_at)
-    if doubt and not (known and senses.trust.sees_one_port):
-        if now - senses.sampled_at > _OLD_SECONDS:
+    trust = senses.trust
+    if doubt := trust.blind if seen_before else trust.doubt(now if left_at is None else left_at):
+        if looked_at - senses.sampled_at > _OLD_SECONDS:
             return Sense()  # the guard has made this drain wait meanwhile
-        latest = min(senses.trust.settled_at, by)
+        latest = min(trust.settled_at, by)
         if left_at is not None or now >= latest:
             return Ending(Until.UNUSED, _fallback(doubt))
         again = senses.sampled_at + SAMPLE_SECONDS
@@ -74,9 +77,11 @@ def announced(ending: Ending) -> str:
     return f"the drain ends when {_ENDS[ending.until]}{ending.doubt}"
 
 
-def nodes(senses: Senses) -> tuple[str, ...]:
-    """The addresses of the load balancer's nodes that check this host, as far as they are known."""
-    return tuple(sorted(senses.trust.checking(senses.sampled_at))) if senses.trust is not None else ()
+def nodes(senses: Senses, ending: Ending) -> tuple[str, ...]:
+    """The addresses of the load balancer's nodes that check this host; empty unless the sensor is trusted."""
+    if senses.trust is None or ending.until is Until.UNUSED:
+        return ()
+    return tuple(sorted(senses.trust.checking(senses.sampled_at)))
 
 
 def judge(
@@ -104,9 +109,11 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
         return ""
     if held := after_unused.work_of(senses.watch, _bringers(membership, senses)):
         return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
-    known = frozenset[str]() if _shows_clients(membership) else senses.nodes
+    known = frozenset[str]() if _shows_clients(membership) else senses.nodes.union(state.left.nodes)
     if node := after_unused.still_sending(senses.watch, known, now):
         return f"the API says `unused`, but the load balancer's node {node} still sends"
+    if known and state.left.nodes and now < senses.watch.began_at + senses.watch.quiet_seconds:  # a fresh daemon
+        return "the API says `unused`, but nobody has looked for long enough whether the load balancer still sends"
     return ""
 
 

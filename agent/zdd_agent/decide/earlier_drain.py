@@ -36,15 +36,22 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
         return End(Outcome.SUCCEEDED, "already drained")
     left = Departure(now, seen.seen_at) if isinstance(before, InService) else before.left
     # A host that is out is not checked any more: a sensor that is not trusted yet would wait for checks in vain.
-    left_at, known = left.accepted_at, bool(left.nodes)
-    ending = drain_end.rely(wanted, membership, evidence.senses, now, left_at=left_at, known=known)
+    ending = drain_end.rely(
+        wanted,
+        membership,
+        evidence.senses,
+        now,
+        looked_at=now,
+        left_at=left.accepted_at,
+        seen_before=bool(left.nodes),
+    )
     if not isinstance(ending, Ending):
         return ending
     if not standby.group_of(before) and evidence.place is not None and evidence.place.state == IN_SERVICE:
         ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
     return Resume(
         accepted_at=_accepted_at(left, membership, seen, proved=isinstance(before, Drained)),
-        nodes=left.nodes or drain_end.nodes(evidence.senses),
+        nodes=left.nodes or drain_end.nodes(evidence.senses, ending),
         ending=ending,
         deadline=now + drain_timeout(membership, rules.floor_seconds),
         note=drain_end.announced(ending),

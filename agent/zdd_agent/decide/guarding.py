@@ -10,6 +10,7 @@ from zdd_agent.decide.actions import Action, Discover, End, Extend, Look, MakeCl
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, not_in_use, registered
 from zdd_agent.decide.timing import MARGIN_SECONDS, drain_timeout, longest_floor
+from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.operation import Failure, Observation, Outcome
 from zdd_agent.model.record import Claim, Ending, Guarding, Record, Underway
@@ -31,7 +32,7 @@ def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, n
     if seen is None:
         return Discover()
     if not membership.targets:
-        return _nothing(evidence, seen, now)
+        return _nothing(one, evidence, seen, now)
     if not registered(membership, seen):
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
@@ -60,7 +61,8 @@ def _allowed(
 ) -> Action:
     membership = record.membership
     by = _trusted_by(record, one, now, rules)
-    ending = drain_end.rely(one.request.until or rules.until, membership, evidence.senses, now, by=by)
+    wanted = one.request.until or rules.until
+    ending = drain_end.rely(wanted, membership, evidence.senses, now, looked_at=seen.seen_at, by=by)
     if not isinstance(ending, Ending):
         return _own_time(one, evidence, ending)
     ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
@@ -71,6 +73,8 @@ def _allowed(
         return End(Outcome.REFUSED, "", scaling.refused(long))
     if evidence.senses.sampled_at - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # the sensor took its time: the guard must not go by what was true before
+    if now >= one.deadline and not one.request.stopping:
+        return timed_out(one, "nothing is changed")
     return claim(membership, seen, evidence, ending, now, rules, passed_over, long)
 
 
@@ -121,7 +125,7 @@ def claim(
     return MakeClaim(
         targets=registered(membership, seen),
         spare=not_in_use(membership, seen),
-        nodes=drain_end.nodes(evidence.senses),
+        nodes=drain_end.nodes(evidence.senses, ending),
         claim=Claim(healthy_others(membership, seen), seen.seen_at),
         ending=ending,
         deadline=now + drain_timeout(membership, rules.floor_seconds),
@@ -129,13 +133,23 @@ def claim(
     )
 
 
-def _nothing(evidence: Evidence, seen: Observation, now: float) -> Action:
+def _nothing(one: Underway, evidence: Evidence, seen: Observation, now: float) -> Action:
     """No target group holds this host, says AWS: believed once a look after the API's lag says so too."""
     since = seen.seen_at if evidence.nothing_since is None else evidence.nothing_since
     sure = since + API_LAG_SECONDS
     if seen.seen_at >= sure:
         return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
-    return Wait(sure, "no target group holds this host; looking again") if now < sure else Discover()
+    if now >= one.deadline:
+        return timed_out(one, "no target group holds this host, by a look that can be late")
+    again = min(sure, one.deadline)
+    return Wait(again, "no target group holds this host; looking again") if now < again else Discover()
+
+
+def timed_out(one: Underway, pending_work: str) -> End:
+    """The end of a drain whose time is over."""
+    message = f"cannot finish the drain in {one.deadline - one.started_at:.0f} s: {pending_work}"
+    hint = "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back"
+    return End(Outcome.TIMED_OUT, "", Failure(Kind.TIMED_OUT.wire, message, hint))
 
 
 def give_up_at(one: Underway) -> float:

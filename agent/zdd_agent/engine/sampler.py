@@ -56,9 +56,14 @@ class Sampler:
         return self._trust
 
     def sense(self, senses: Senses, membership: Membership) -> Senses:
-        """What is known after one more sample. A sensor that fails is believed no more in this operation."""
+        """What is known after one more sample. A sensor that fails is believed no more in this operation.
+
+        Raises:
+            AgentError: METADATA_UNAVAILABLE, transient: nobody knows yet which addresses are this host's.
+        """
+        scope = self._scope(membership)  # who this host is may not be known yet: that passes, and blinds nobody
         try:
-            sample = self._sample(membership)
+            sample = self._sample(membership, *scope)
         except AgentError as error:
             return replace(senses, blind=error.message)
         return senses.after(sample, membership, self._quiet_seconds)
@@ -102,9 +107,8 @@ class Sampler:
         """Stop watching."""
         self._sensor.close()
 
-    def _sample(self, membership: Membership) -> Sample:
+    def _sample(self, membership: Membership, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
         """One sample of the ports of the membership. Those that only its health checks ask count for trust alone."""
-        ports, addresses = self._scope(membership)
         sample = self._sensor.sample(ports, addresses)
         self._heard(self._known(membership, sample.at).sampled(sample), many=False)
         own = frozenset(t.port for t in membership.targets)

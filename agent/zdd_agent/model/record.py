@@ -53,7 +53,7 @@ class Departure:
         since: when the intent to leave was put on disk, or when an earlier drain did so.
         accepted_at: the latest moment at which AWS can have accepted the deregistration; the floor starts here.
         targets: what this drain deregistered. Going back registers these and nothing else.
-        nodes: the load balancer's addresses that had checked this host before.
+        nodes: the load balancer's addresses that had checked this host before; empty where the sensor was not trusted.
         standby: the Auto Scaling group in whose Standby this host is; empty where it is in none.
     """
 

@@ -78,11 +78,6 @@ class Trust:
         return frozenset(peer for peer, _ in self.heard.known)
 
     @property
-    def sees_one_port(self) -> bool:
-        """Whether there is a single port to see, and nothing that hides it."""
-        return not self.blind and len(self.ports) == 1 and not any(map(self._is_deaf, self.ports))
-
-    @property
     def candidates(self) -> frozenset[str]:
         """The addresses of peers that have made one connection which may be a health check."""
         return self.heard.since(-inf)
