@@ -223,9 +223,13 @@ class Runner:
         return self._sampler.listen(known)
 
     def _list(self, record: Record, now: float) -> None:
-        """A percentage is of the hosts that belong: know them before the first of them leaves."""
-        percentage = self._rules.min_healthy.percent is not None
-        if not percentage or record.listed or not isinstance(record.state, InService) or now < self._list_at:
+        """Know the hosts that belong before the first of them leaves: a percentage is of them.
+
+        And know which targets are this host before its end is announced. Its group deregisters it then, and a target
+        that drains need not be checked any more: the health checks that make the sensor trusted must be seen before.
+        """
+        wanted = self._rules.min_healthy.percent is not None or self._lifecycle is not None
+        if not wanted or record.listed or not isinstance(record.state, InService) or now < self._list_at:
             return
         self._list_at = now + _LISTING_RETRY_SECONDS
         try:
@@ -234,7 +238,7 @@ class Runner:
             )
             self._ledger.list(Found(found, seen))
         except AgentError as error:
-            log.info("cannot list the hosts that a percentage is of: %s", error.message)
+            log.info("cannot tell yet which target groups hold this host: %s", error.message)
 
     def _failed(self, operation: Operation, error: AgentError) -> float:
         """End the operation, or answer how long to wait before another try, when that may help."""

@@ -48,10 +48,14 @@ def test_a_host_without_settings_asks_nothing_and_builds_nothing() -> None:
     assert host.engine.scaling is None
 
 
-def test_a_host_that_stays_costs_one_question_in_five_seconds_and_no_call_to_aws() -> None:
+def test_a_host_that_stays_costs_one_question_in_five_seconds_and_after_one_look_no_call_to_aws() -> None:
     host = in_a_group()
     host.rest(60)
-    assert host.metadata.looks == 12
+    assert host.aws.calls.count("DescribeTargetHealth") == 1
+    host.aws.calls.clear()
+    looks = host.metadata.looks
+    host.rest(60)
+    assert host.metadata.looks == looks + 12
     assert host.scaling.calls == []
     assert host.aws.calls == []
 
@@ -114,6 +118,21 @@ def test_a_host_whose_last_request_ends_late_is_kept_until_then_and_not_longer()
     assert ends <= host.scaling.completed_at <= ends + 2
     beats = [at for at in host.scaling.made("RecordLifecycleActionHeartbeat") if at > START + 40]
     assert all(later - sooner <= 100 for sooner, later in itertools.pairwise([START + 40, *beats, ends]))
+
+
+def test_the_work_of_a_host_that_nobody_has_ever_asked_about_keeps_the_group_waiting_too() -> None:
+    host = in_a_group(until="closed")
+    host.aws.groups[arn("web")] = group(deregistration_delay=40.0)
+    host.sensor.open = [BUSY]
+    host.sensor.nodes = (host.sensor.open[0].peer,)
+    host.rest(120)
+    ends = host.clock.now() + 300
+    host.clock.at(ends, host.sensor.open.clear)
+    terminated(host)
+    host.sensor.nodes = ()  # a load balancer need not check a target that drains
+    host.rest(500)
+    assert host.scaling.completed_at is not None
+    assert ends <= host.scaling.completed_at <= ends + 2
 
 
 def test_a_completed_hook_is_left_alone() -> None:
