@@ -67,9 +67,8 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
 
 def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, now: float) -> Action:
     membership = record.membership
-    if not evidence.refreshed:
-        # What a drain took out is what comes back; without one, what AWS and the settings say.
-        return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
+    if (finds := _finding(state, membership, evidence)) is not None:
+        return finds
     if evidence.place is not None and evidence.place.is_warmed:
         return _warmed(evidence.place)
     if not membership.targets:
@@ -102,6 +101,13 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     if now < evidence.probe_again_at:
         return Wait(min(evidence.probe_again_at, one.deadline), f"probing: {said}")
     return Probe(failing)
+
+
+def _finding(state: Probing, membership: Membership, evidence: Evidence) -> Discover | Refresh | None:
+    """What a drain took out is what comes back; without that, what AWS and the settings say."""
+    if not evidence.refreshed and membership.targets and not isinstance(state.before, InService):
+        return Refresh()
+    return Discover() if not evidence.refreshed or (not membership.targets and evidence.seen is None) else None
 
 
 def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
