@@ -156,7 +156,7 @@ MUTATIONS = (
     _one(
         "`--wait` ends at a lost race",
         "decide/drain.py",
-        "if now < give_up and one.cancelled_by is None:",
+        "if (now < give_up or one.request.stopping) and one.cancelled_by is None:",
         "if False and one.cancelled_by is None:",
     ),
     _one(

@@ -43,7 +43,7 @@ def attached(record: Record, state: State, action: Attach, now: float, *_: Any) 
     request = replace(
         mine,
         force=tuple(dict.fromkeys((*mine.force, *other.force))),
-        wait=max(mine.wait, now - one.started_at + other.wait if other.wait else 0.0),
+        wait=_longest_wait(mine, other, now - one.started_at),
         until=stricter(mine.until, other.until),
         stopping=mine.stopping or other.stopping,
         keep_trying=mine.keep_trying or other.keep_trying,
@@ -54,8 +54,23 @@ def attached(record: Record, state: State, action: Attach, now: float, *_: Any) 
         request = replace(request, timeout=deadline - one.started_at)
     elif mine.timeout is None:  # a derived deadline follows the longer wait
         deadline += request.wait - mine.wait if isinstance(state, Guarding) else 0.0
-    underway = replace(one, request=request, deadline=deadline)
+    # What cannot be prevented needs the drain, whoever has called it off.
+    cancelled_by = None if other.stopping else one.cancelled_by
+    underway = replace(one, request=request, deadline=deadline, cancelled_by=cancelled_by)
     return replace(record, underway=underway, state=_stricter_state(state, other.until))
+
+
+def _longest_wait(mine: Request, other: Request, spent: float) -> float:
+    """For how long a refused drain of two callers is retried: as long as the more patient one asks for.
+
+    A stop that cannot be prevented comes at the end of its own wait, however patient the other caller is.
+    """
+    later = spent + other.wait if other.wait or other.stopping else 0.0
+    if mine.stopping and other.stopping:
+        return min(mine.wait, later)
+    if mine.stopping or other.stopping:
+        return mine.wait if mine.stopping else later
+    return max(mine.wait, later)
 
 
 def not_to_be_had(record: Record, request: Request) -> tuple[str, ...]:

@@ -55,7 +55,9 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     # Another host may count on this one to go back: a cancel comes after that, seconds later.
     if one.cancelled_by is not None and not isinstance(state, Confirming | GoingBack):
         return cancelled(record)
-    if seen is not None and (gone := seen.missing_groups & {g.arn for g in record.membership.groups}):
+    gone = seen.missing_groups & {g.arn for g in record.membership.groups} if seen is not None else frozenset()
+    # Once this host may have left, the ports of a deleted group are watched on: its last requests may be under way.
+    if gone and isinstance(state, Guarding):
         return Drop(gone)
     match state:
         case Guarding():
@@ -82,9 +84,10 @@ def cancelled(record: Record) -> End:
 
 
 def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
-    seen, membership = evidence.seen, record.membership
+    seen = evidence.seen
     if seen is None:
         return Look()
+    membership = record.membership.without_groups(seen.missing_groups)
     # Guarded again: after a restart, or a registration by others, the look that allowed this host to leave is too old.
     failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     if failure is not None and not one.request.stopping:
@@ -100,7 +103,8 @@ def _confirming(
     if seen is None:
         note = "deregistered; looking again whether other hosts left at the same moment"
         return _wait(settled, note, state.ending, evidence, now) if now < settled else Look()
-    found = guard.race(state.claim, left, membership, seen, rules.min_healthy)
+    there = membership.without_groups(seen.missing_groups)
+    found = guard.race(state.claim, left, there, seen, rules.min_healthy)
     if found.short and not one.request.stopping and Check.MIN_HEALTHY not in one.request.force:
         if found.gives_way:
             failure = guard.refused(found.short, "other hosts left at the same moment")
@@ -183,8 +187,8 @@ def _going_back(
         shown_at = evidence.returned_at + API_LAG_SECONDS
         if now < shown_at and one.cancelled_by is None:
             return Wait(shown_at, f"registered again, waiting until AWS shows it: {state.failure.message}")
-        if now < give_up and one.cancelled_by is None:
-            return Retry(give_up + DISCOVERY_SECONDS)
+        if (now < give_up or one.request.stopping) and one.cancelled_by is None:
+            return Retry(max(give_up, now) + DISCOVERY_SECONDS)
         return End(Outcome.REFUSED, "", state.failure)
     if evidence.refused is not None:
         error, at = evidence.refused

@@ -67,9 +67,8 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
 
 def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, now: float) -> Action:
     membership = record.membership
-    if not evidence.refreshed:
-        # What a drain took out is what comes back; without one, what AWS and the settings say.
-        return Discover() if isinstance(state.before, InService) or not membership.targets else Refresh()
+    if (finds := _finding(state, membership, evidence)) is not None:
+        return finds
     if evidence.place is not None and evidence.place.is_warmed:
         return _warmed(evidence.place)
     if not membership.targets:
@@ -95,9 +94,15 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     return Probe(failing)
 
 
+def _finding(state: Probing, membership: Membership, evidence: Evidence) -> Discover | Refresh | None:
+    """What a drain took out is what comes back; without that, what AWS and the settings say."""
+    if not evidence.refreshed and membership.targets and not isinstance(state.before, InService):
+        return Refresh()
+    return Discover() if not evidence.refreshed or (not membership.targets and evidence.seen is None) else None
+
+
 def _nowhere(one: Underway, evidence: Evidence, now: float) -> Action:
-    if evidence.seen is None:
-        return Discover()  # what a drain took out is gone: others may have put this host elsewhere
+    assert evidence.seen is not None  # noqa: S101  found first, see `_finding`
     # One look that does not list this host can be late: believed once a look after the API's lag says so too.
     sure = (evidence.nothing_since or now) + API_LAG_SECONDS
     if evidence.seen.seen_at < sure and now < one.deadline:

@@ -9,10 +9,10 @@ import pytest
 from fakes import START, arn, group
 from host import Host, succeeded
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import TargetHealth
+from zdd_agent.model.aws import Target, TargetHealth
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Draining, Guarding
+from zdd_agent.model.record import Confirming, Draining, GoingBack, Guarding
 
 MINE = (arn("web"), "i-me", 8080)
 NODE = "10.0.9.1"
@@ -146,3 +146,82 @@ def test_a_metadata_service_that_is_away_at_a_restart_does_not_blind_the_drain()
     host.restart()
     host.metadata.errors = [AgentError(Kind.METADATA_UNAVAILABLE, "cannot ask", transient=True)] * 3
     assert host.finish().outcome is Outcome.TIMED_OUT, "the request is still under way"
+
+
+# Second callers
+
+
+def going_back() -> Host:
+    """Its drain has found that the other host does not serve any more."""
+    host = in_service()
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Confirming):
+        host.turn()
+    host.aws.break_target(Target(arn("web"), "i-other", 8080), "Target.Timeout")
+    while not isinstance(host.record().state, GoingBack):
+        host.turn()
+    return host
+
+
+def waiting_for_the_guard() -> Host:
+    host = Host(group())
+    host.aws.put("web")
+    host.begin(Verb.DRAIN, wait=600.0)
+    for _ in range(5):
+        host.turn()
+    return host
+
+
+def test_a_stop_that_cannot_be_prevented_waits_no_longer_than_it_can_when_it_joins_a_patient_drain() -> None:
+    host = waiting_for_the_guard()
+    host.begin(Verb.DRAIN, stopping=True, wait=20.0)
+    joined_at = host.clock.now()
+    while MINE in host.aws.registered() and host.clock.now() < joined_at + 60:
+        host.turn()
+    assert 20 <= host.clock.now() - joined_at < 30
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_stop_that_cannot_be_prevented_is_not_refused_by_a_drain_that_goes_back(cancelled: bool) -> None:
+    host = going_back()
+    if cancelled:
+        host.ledger.cancel(0)
+    host.begin(Verb.DRAIN, stopping=True)
+    assert succeeded(host.finish())
+    assert MINE not in host.aws.registered()
+
+
+def test_a_stop_that_cannot_be_prevented_is_not_cancelled_with_the_drain_that_it_joins() -> None:
+    host = waiting_for_the_guard()
+    host.ledger.cancel(0)
+    host.begin(Verb.DRAIN, stopping=True)
+    assert succeeded(host.finish())
+    assert MINE not in host.aws.registered()
+
+
+# Groups that others delete
+
+
+@pytest.mark.parametrize("state", [Confirming, Draining])
+def test_a_group_that_is_deleted_in_mid_drain_ends_it_only_with_the_floor_and_the_last_request(state: type) -> None:
+    host = waiting_for_a_request()
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, state):
+        host.turn()
+    del host.aws.groups[arn("web")]
+    host.clock.at(START + 60, host.sensor.open.clear)
+    assert succeeded(host.finish())
+    assert host.clock.now() - START >= 60
+
+
+def test_a_host_whose_group_was_deleted_in_mid_drain_joins_the_one_that_the_settings_name_instead() -> None:
+    host = Host(group("web"), group("next"), names=("web", "next"))
+    host.aws.put("web")
+    host.aws.put_sibling("web")
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Draining):
+        host.turn()
+    del host.aws.groups[arn("web")]
+    assert succeeded(host.finish())
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.aws.registered() >= {(arn("next"), "i-me", 8080)}
