@@ -9,6 +9,7 @@ import pytest
 
 from fakes import arn, group
 from host import Host, succeeded
+from zdd_agent.adapters.record_json import decoded, encoded
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import ScalingGroup
 from zdd_agent.model.operation import Operation, Outcome, Posture, Verb
@@ -206,6 +207,17 @@ def test_a_mode_that_was_turned_off_between_deregistration_and_standby_costs_no_
     host.settings = host.settings.model_copy(update={"auto_scaling": type(host.settings.auto_scaling)(mode="off")})
     host.restart()
     assert succeeded(host.finish())
+    assert host.scaling.state == "InService"
+
+
+def test_another_version_of_the_record_still_knows_that_it_has_to_leave_standby() -> None:
+    host = host_of()
+    host.do(Verb.DRAIN)
+    record, why = decoded({**encoded(host.record()), "version": 99}, host.clock.now())
+    assert why
+    host.store.written.append(record)
+    host.restart()
+    assert succeeded(host.do(Verb.REJOIN))
     assert host.scaling.state == "InService"
 
 
