@@ -1,7 +1,7 @@
 """The record as JSON: a part that every version reads, and the rest that only this version does.
 
-The first part holds the owner, the membership, what is wanted, since when the host is out and why it leaves. A newer or
-an older version of the rest never costs these.
+The first part holds the owner, the membership, what is wanted, since when the host is out, in whose Standby, and why it
+leaves. A newer or an older version of the rest never costs these.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def encoded(record: Record) -> dict[str, Any]:
         "owner": _plain(record.owner),
         "wanted": record.wanted.value,
         "out_since": record.out_since,
+        "standby": record.left.standby if record.left is not None else "",
         "leaving": _plain(record.leaving),
         "membership": _plain(record.membership),
         "version": VERSION,
@@ -88,6 +89,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
         membership = TypeAdapter(Membership).validate_python(document["membership"])
         wanted = Wanted(document.get("wanted", "in"))
         out_since = TypeAdapter(float | None).validate_python(document.get("out_since"))
+        standby = TypeAdapter(str).validate_python(document.get("standby", ""))
         leaving = TypeAdapter(Leaving | None).validate_python(document.get("leaving"))
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
@@ -107,7 +109,8 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())
-        state = InService() if out_since is None else Out(Departure(out_since, now), "as another version left it")
+        left = Departure(now if out_since is None else out_since, now, standby=standby)
+        state = InService() if out_since is None else Out(left, "as another version left it")
         return Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving), why
 
 

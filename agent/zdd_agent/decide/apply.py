@@ -195,7 +195,7 @@ def _in(states: tuple[type, ...], action: type, result: type, step: Step) -> dic
 
 STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((InService, Guarding, Probing), Discover, Found, _found),
-    **_in((Probing,), Refresh, Refreshed, _refreshed),
+    **_in((Probing, Joining), Refresh, Refreshed, _refreshed),
     **_in((Guarding, Draining), MakeClaim, Done, _claimed),
     **_in((Guarding,), Resume, Done, _resumed),
     **_in((Claiming,), Deregister, Done, _deregistered),

@@ -67,7 +67,8 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
         case Confirming():
             return _confirming(record, state, one, evidence, now, rules)
         case Draining():
-            return _standby(record, state, one, evidence, now) or _draining(record, state, one, evidence, now, rules)
+            due = _standby(record, state, one, evidence, now, rules)
+            return due or _draining(record, state, one, evidence, now, rules)
         case GoingBack():
             return _going_back(record, state, one, evidence, now, rules)
         case _:
@@ -119,8 +120,10 @@ def _confirming(
     return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Look()
 
 
-def _standby(record: Record, state: Draining, one: Underway, evidence: Evidence, now: float) -> Action | None:
-    due = standby.due(state, one, evidence)
+def _standby(
+    record: Record, state: Draining, one: Underway, evidence: Evidence, now: float, rules: Rules
+) -> Action | None:
+    due = standby.due(state, one, evidence, rules)
     return GoBack(due, _back_by(record.membership, now)) if isinstance(due, Failure) else due
 
 

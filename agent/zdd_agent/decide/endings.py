@@ -78,7 +78,8 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
             return Drained(left, end.message, now)
         case GoingBack(before, left) if end.outcome is Outcome.REFUSED:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
-            return InService() if whole else back_again(before, now)
+            # In Standby it stays out for its group: the next rejoin has to leave it.
+            return InService() if whole and not left.standby else back_again(before, now)
         case Confirming() | Draining() | GoingBack():
             return Out(record.state.left, why)
         case Probing() | Warming() if good:

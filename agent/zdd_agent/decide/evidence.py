@@ -67,7 +67,7 @@ class Evidence:
         looks: what AWS said since the last change of ours, the latest first.
         looked_at: when the last of them was complete, seconds.
         nothing_since: when a discovery first found that no target group holds this host, seconds; None while one does.
-        refreshed: the groups' settings have been read in this operation.
+        refreshed: the groups' settings have been read, and whether this instance is terminated, since a registration.
         terminating: Auto Scaling is about to terminate this instance.
         place: where it stands in its Auto Scaling group; None where it is in none, or nobody asked.
         tallies: the probes of the app before a registration.
@@ -137,7 +137,8 @@ class Evidence:
             case Deregister() | GoBack() | ExitStandby():
                 return self._outdated()
             case Register() | Launch():
-                return replace(self._outdated(), returned_at=now)
+                # The group may begin to terminate this host meanwhile: asked again before it is registered again.
+                return replace(self._outdated(), returned_at=now, refreshed=False)
             case Retry():
                 return Evidence(senses=self.senses)
             case _:

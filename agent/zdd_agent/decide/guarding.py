@@ -37,7 +37,7 @@ def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, n
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
         return End(Outcome.REFUSED, "", failure)
-    short = standby.refusal(one.request, evidence.place, rules)
+    short = standby.refusal(one.request, evidence.place, state.before, rules)
     failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = give_up_at(one)
     if failure is not None and now < give_up and record.leaving is None:
@@ -65,7 +65,7 @@ def _allowed(
     ending = drain_end.rely(wanted, membership, evidence.senses, now, looked_at=seen.seen_at, by=by)
     if not isinstance(ending, Ending):
         return _own_time(one, evidence, ending)
-    ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, rules))
+    ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, record.resting, rules))
     long = ""
     if evidence.place is not None and not ending.standby:  # in Standby the group looks at no health check
         long = scaling.outlasts(evidence.place, membership, ending.until, rules)

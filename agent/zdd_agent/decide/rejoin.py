@@ -117,6 +117,8 @@ def _nowhere(one: Underway, evidence: Evidence, now: float) -> Action:
 
 def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
     seen, membership = evidence.seen, record.membership
+    if not evidence.refreshed:  # after a restart, or once more
+        return Refresh()
     if state.launching:
         return Launch()
     if parked := standby.group_of(state.before):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from zdd_agent.decide.actions import EnterStandby
 from zdd_agent.decide.evidence import Evidence
 from zdd_agent.errors import Kind
-from zdd_agent.model.auto_scaling import IN_SERVICE, ScalingPlace
+from zdd_agent.model.auto_scaling import IN_SERVICE, IN_STANDBY, ScalingPlace
 from zdd_agent.model.operation import Failure, Request
 from zdd_agent.model.record import Draining, InService, Resting, Underway
 from zdd_agent.model.service import Rules
@@ -23,17 +23,22 @@ _HINT = (
 )
 
 
-def group_to_enter(request: Request, place: ScalingPlace | None, rules: Rules) -> str:
+def group_to_enter(request: Request, place: ScalingPlace | None, before: Resting, rules: Rules) -> str:
     """The group whose Standby this drain enters; empty where it enters none.
 
-    A drain that ends with the host enters none: the host will not come back.
+    A drain that ends with the host enters none: the host will not come back. Nor does one of a host that an earlier
+    drain has put there, and that others have registered since.
     """
+    if place is not None and place.state in IN_STANDBY and group_of(before) == place.group.name:
+        return ""
     return place.group.name if rules.standby and place is not None and not request.stopping else ""
 
 
-def refusal(request: Request, place: ScalingPlace | None, rules: Rules) -> Failure | None:
-    """Why this drain cannot enter Standby; None when it can, or need not."""
-    return no_room(place) if place is not None and group_to_enter(request, place, rules) else None
+def refusal(request: Request, place: ScalingPlace | None, before: Resting, rules: Rules) -> Failure | None:
+    """Why this drain cannot enter Standby; None when it can, or need not: it is there since an earlier drain."""
+    if place is None or not group_to_enter(request, place, before, rules):
+        return None
+    return no_room(place)
 
 
 def no_room(place: ScalingPlace) -> Failure | None:
@@ -56,10 +61,10 @@ def no_room(place: ScalingPlace) -> Failure | None:
     return None
 
 
-def due(state: Draining, one: Underway, evidence: Evidence) -> EnterStandby | Failure | None:
+def due(state: Draining, one: Underway, evidence: Evidence, rules: Rules) -> EnterStandby | Failure | None:
     """What is left to do before the drain can wait for its end, or why AWS refuses it; None when nothing is."""
     group = state.ending.standby
-    if not group or one.request.stopping:
+    if not group or one.request.stopping or not rules.standby:  # the mode may have been turned off meanwhile
         return None
     if evidence.refused is None:
         return EnterStandby(group)

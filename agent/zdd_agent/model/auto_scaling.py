@@ -10,6 +10,8 @@ from enum import StrEnum
 TERMINATED = frozenset({"Terminated", "Warmed:Terminated"})
 # The only lifecycle state from which an instance may enter Standby.
 IN_SERVICE = "InService"
+# Those of an instance in Standby, or on its way there, which cannot be turned back.
+IN_STANDBY = frozenset({"Standby", "EnteringStandby"})
 
 
 class Transition(StrEnum):

@@ -207,6 +207,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (GoingBack, Leave, Done): STAYS,
     (Probing, Discover, Found): STAYS,
     (Probing, Refresh, Refreshed): STAYS,
+    (Joining, Refresh, Refreshed): STAYS,
     (Probing, Join, Done): Joining,
     (Probing, Drop, Done): STAYS,
     (Probing, Extend, Done): STAYS,

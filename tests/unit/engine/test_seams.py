@@ -12,7 +12,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Target, TargetHealth
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Confirming, Draining, GoingBack, Guarding
+from zdd_agent.model.record import Confirming, Draining, GoingBack, Guarding, Joining, Warming
 
 MINE = (arn("web"), "i-me", 8080)
 NODE = "10.0.9.1"
@@ -225,3 +225,37 @@ def test_a_host_whose_group_was_deleted_in_mid_drain_joins_the_one_that_the_sett
     assert succeeded(host.finish())
     assert succeeded(host.do(Verb.REJOIN))
     assert host.aws.registered() >= {(arn("next"), "i-me", 8080)}
+
+
+# Terminations
+
+
+def terminated_by_others(host: Host) -> None:
+    """The Auto Scaling group begins to terminate this host, which it deregisters first."""
+    host.metadata.state = "Terminated"
+    host.aws.deregister(host.aws.groups[arn("web")], host.record().membership.targets)
+    host.aws.calls.clear()
+
+
+def test_a_host_that_is_terminated_while_it_warms_is_not_registered_again() -> None:
+    host = in_service()
+    host.do(Verb.DRAIN)
+    host.aws.warm_seconds = 200.0
+    host.begin(Verb.REJOIN)
+    while not isinstance(host.record().state, Warming):
+        host.turn()
+    terminated_by_others(host)
+    assert host.finish().outcome is Outcome.REFUSED
+    assert "RegisterTargets" not in host.aws.calls
+
+
+def test_a_host_that_is_terminated_while_the_daemon_restarts_is_not_registered() -> None:
+    host = in_service()
+    host.do(Verb.DRAIN)
+    host.begin(Verb.REJOIN)
+    while not isinstance(host.record().state, Joining):
+        host.turn()
+    host.restart()
+    terminated_by_others(host)
+    assert host.finish().outcome is Outcome.REFUSED
+    assert "RegisterTargets" not in host.aws.calls

@@ -9,6 +9,7 @@ import pytest
 
 from fakes import arn, group
 from host import Host, succeeded
+from zdd_agent.adapters.record_json import decoded, encoded
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import ScalingGroup
 from zdd_agent.model.operation import Operation, Outcome, Posture, Verb
@@ -167,6 +168,55 @@ def test_a_host_that_others_registered_while_it_is_in_standby_leaves_it_all_the_
     host = host_of()
     host.do(Verb.DRAIN)
     host.aws.put("web")
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.scaling.state == "InService"
+
+
+def test_a_host_that_others_registered_while_it_is_in_standby_drains_again() -> None:
+    host = host_of()
+    host.do(Verb.DRAIN)
+    host.aws.put("web")
+    assert succeeded(host.do(Verb.DRAIN))
+    assert MINE not in host.aws.registered()
+    assert len(host.scaling.made("EnterStandby")) == 1
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.scaling.state == "InService"
+
+
+def test_a_host_that_goes_back_from_standby_still_knows_that_it_has_to_leave_it() -> None:
+    host = host_of()
+    host.begin(Verb.DRAIN)
+    while not entered(host):
+        host.turn()
+    host.aws.put("web")  # others register it again, and the other host fails
+    other = host.aws.put_sibling("web")
+    host.aws.break_target(other, "Target.Timeout")
+    assert host.finish().outcome is Outcome.REFUSED
+    assert MINE in host.aws.registered()
+    host.aws.break_target(other, "")
+    assert succeeded(host.do(Verb.REJOIN))
+    assert host.scaling.state == "InService"
+    assert host.scaling.of.desired == 2
+
+
+def test_a_mode_that_was_turned_off_between_deregistration_and_standby_costs_no_drain() -> None:
+    host = host_of()
+    host.begin(Verb.DRAIN)
+    while MINE in host.aws.registered():
+        host.turn()
+    host.settings = host.settings.model_copy(update={"auto_scaling": type(host.settings.auto_scaling)(mode="off")})
+    host.restart()
+    assert succeeded(host.finish())
+    assert host.scaling.state == "InService"
+
+
+def test_another_version_of_the_record_still_knows_that_it_has_to_leave_standby() -> None:
+    host = host_of()
+    host.do(Verb.DRAIN)
+    record, why = decoded({**encoded(host.record()), "version": 99}, host.clock.now())
+    assert why
+    host.store.written.append(record)
+    host.restart()
     assert succeeded(host.do(Verb.REJOIN))
     assert host.scaling.state == "InService"
 
