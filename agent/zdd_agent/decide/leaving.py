@@ -40,9 +40,12 @@ class Hook:
     complete_at: float = 0.0
     completed: bool = False
 
-    def beaten(self, now: float, *, taken: bool) -> Hook:
-        """After a heartbeat that AWS took or refused."""
-        span = self.heartbeat / _PART if taken and self.heartbeat is not None else REFUSED_SECONDS
+    def beaten(self, now: float, *, answered: bool) -> Hook:
+        """After a heartbeat that AWS took, or refused because the hook does not run yet; or that it did not answer.
+
+        A hook that begins right after a refusal has its whole time-out: the next heartbeat is in time for it.
+        """
+        span = self.heartbeat / _PART if answered and self.heartbeat is not None else REFUSED_SECONDS
         return Hook(self.heartbeat, now + span, self.complete_at)
 
     def refused(self, now: float, starts_at: float | None) -> Hook:
@@ -108,11 +111,11 @@ def next_step(record: Record, hook: Hook | None, now: float, uid: int) -> Step:
         return DrainAway(_request(leaving, now, uid))
     if hook is None:
         return Rest(due)
-    starts_at = hook_starts_at(record)
-    beat_at = hook.beat_at if starts_at is None else max(hook.beat_at, starts_at - AROUND_SECONDS)
-    if now >= beat_at:
+    # From the first moment on: after the final notice of a spot instance the hook does not wait for the deregistration,
+    # and the group may have begun that long before this agent heard of it.
+    if now >= hook.beat_at:
         return Heartbeat()
-    return Rest(min(beat_at, due) if due is not None else beat_at)
+    return Rest(min(hook.beat_at, due) if due is not None else hook.beat_at)
 
 
 def is_empty(record: Record) -> bool:

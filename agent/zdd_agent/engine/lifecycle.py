@@ -213,7 +213,7 @@ class Lifecycle:
                     return LOOK_SECONDS if until is None else max(until - now, 0.0)
                 case leaving.Heartbeat():
                     scaling.heartbeat(hook)
-                    self._stands = stands.beaten(now, taken=True)
+                    self._stands = stands.beaten(now, answered=True)
                 case leaving.Complete():
                     scaling.complete(hook)
                     self._stands = replace(stands, completed=True)
@@ -229,7 +229,7 @@ class Lifecycle:
             self._stands = stands.denied(now)
             self._trouble("hook", error)
         elif isinstance(step, leaving.Heartbeat):
-            self._stands = stands.beaten(now, taken=False)
+            self._stands = stands.beaten(now, answered=error.kind is Kind.REFUSED)
         else:
             self._stands = stands.refused(now, leaving.hook_starts_at(self._ledger.record()))
         if error.kind is Kind.REFUSED:

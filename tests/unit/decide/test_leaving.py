@@ -88,10 +88,10 @@ TABLE = {
     ),
     "while work is left, the group waits": (DRAINING, HOOK, Heartbeat()),
     "between two heartbeats nothing is due": (DRAINING, replace(HOOK, beat_at=NOW + 100), Rest(NOW + 100)),
-    "before the hook's state can begin no heartbeat is due": (
+    "a hook may begin before the deregistration is over, and is kept open from the first moment on": (
         replace(DRAINING, state=Draining(Departure(NOW - 11, NOW - 10, (ME,)), Ending(Until.CLOSED))),
         HOOK,
-        Rest(NOW - 10 + 300 - 15),
+        Heartbeat(),
     ),
     "without a hook nothing but the drain is due": (DRAINING, None, Rest(None)),
     "once no work is left the group goes on": (EMPTY, HOOK, Complete()),
@@ -152,9 +152,9 @@ def test_a_rejoin_that_failed_is_not_tried_again() -> None:
 
 
 def test_a_heartbeat_leaves_room_for_two_more_before_the_time_out() -> None:
-    assert HOOK.beaten(NOW, taken=True).beat_at == NOW + 100
-    assert HOOK.beaten(NOW, taken=False).beat_at == NOW + REFUSED_SECONDS
-    assert Hook().beaten(NOW, taken=True).beat_at == NOW + REFUSED_SECONDS
+    assert HOOK.beaten(NOW, answered=True).beat_at == NOW + 100
+    assert HOOK.beaten(NOW, answered=False).beat_at == NOW + REFUSED_SECONDS
+    assert Hook().beaten(NOW, answered=True).beat_at == NOW + REFUSED_SECONDS
 
 
 @pytest.mark.parametrize(

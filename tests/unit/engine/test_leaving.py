@@ -135,6 +135,19 @@ def test_the_work_of_a_host_that_nobody_has_ever_asked_about_keeps_the_group_wai
     assert ends <= host.scaling.completed_at <= ends + 2
 
 
+def test_a_hook_that_does_not_wait_for_the_deregistration_is_kept_open_from_its_first_moment() -> None:
+    host = in_a_group(until="closed")
+    host.sensor.open = [BUSY]
+    host.sensor.nodes = (host.sensor.open[0].peer,)
+    host.has_run_for(120)
+    terminated(host)
+    host.scaling.hook_names = {Transition.TERMINATION: [LifecycleHook("last-drain", 30.0)]}
+    began = host.scaling.waits_from = host.clock.now()  # the final notice of a spot instance
+    host.rest(200)
+    beats = host.scaling.made("RecordLifecycleActionHeartbeat")
+    assert all(later - sooner <= 20 for sooner, later in itertools.pairwise([began, *beats, host.clock.now()]))
+
+
 def test_a_completed_hook_is_left_alone() -> None:
     host = in_a_group()
     terminated(host)
