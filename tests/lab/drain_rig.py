@@ -172,10 +172,12 @@ async def ask(address: str, path: str, port: int = APP_PORT) -> Asked:
     try:
         async with asyncio.timeout(150):
             reader, writer = await asyncio.open_connection(address, port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
-            while part := await reader.read(65_536):
-                answer += part
-            writer.close()
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+                while part := await reader.read(65_536):
+                    answer += part
+            finally:
+                writer.close()
     except (OSError, TimeoutError) as error:
         asked.error = repr(error)
     else:

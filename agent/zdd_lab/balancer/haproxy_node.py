@@ -133,6 +133,7 @@ class HaproxyNode:
     async def close(self) -> None:
         if self._driver is not None:
             self._driver.cancel()
+            await asyncio.wait([self._driver])
         await asyncio.to_thread(children.stop, self._process)
 
     def counters(self) -> dict[str, Any]:
@@ -209,10 +210,11 @@ class HaproxyNode:
 
     async def _ask(self, commands: str) -> str:
         reader, writer = await asyncio.open_unix_connection(str(self._files["sock"]))
-        writer.write(f"{commands}\n".encode())
-        answer = await reader.read()
-        writer.close()
-        return answer.decode()
+        try:
+            writer.write(f"{commands}\n".encode())
+            return (await reader.read()).decode()
+        finally:
+            writer.close()
 
     async def _look(self, servers: Mapping[TargetKey, _Server]) -> None:
         head, *lines = (await self._ask("show stat")).removeprefix("# ").splitlines()
