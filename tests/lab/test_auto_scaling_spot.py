@@ -1,0 +1,73 @@
+"""A spot notice finds hosts in service, draining and probing, under load: each is empty before its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import requests
+
+from lab.auto_scaling_rig import RATE, WATCH, Said, command, group_of, reached, start_agents, target_of
+from lab.drain_rig import load
+from zdd_lab.model.notices import NoticeKind
+from zdd_lab.model.profile import FAST
+from zdd_lab.threaded import ThreadedLab
+from zdd_lab.traffic.records import Record
+
+PROFILE = replace(FAST, deregistration_delay=10.0)
+SPOT = WATCH | {"ZDD_AGENT_NOTICES__SPOT": "drain"}
+
+
+@dataclass
+class Seen:
+    status: dict[str, Said]
+    targets: set[str]
+    rejoin: Said  # of the host that was in service
+    failed: list[Record]
+    requests: int
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Seen]:
+    with group_of(4, PROFILE) as running:
+        yield running.run(_all(running))
+
+
+async def _all(running: ThreadedLab) -> Seen:
+    lab = running.lab
+    serving, draining, probing, _ = lab.hosts
+    noticed = [serving, draining, probing]
+    await start_agents(noticed, SPOT)
+    async with load(lab, RATE) as under:
+        assert (await command(lab, probing, "drain")).code == 0
+        url = f"http://{probing.identity.address}:{probing.app_port}/_lab/health"
+        await asyncio.to_thread(requests.post, url, json={"code": 503}, timeout=5)
+        await command(lab, probing, "rejoin", "--detach")
+        await command(lab, draining, "drain", "--detach")
+        await reached(lambda: target_of(lab, draining) == "draining", "a drain is under way")
+        for host in noticed:
+            lab.fleet.announce(host, NoticeKind.SPOT)
+        await reached(lambda: all(target_of(lab, host) == "absent" for host in noticed), "all are out", 60)
+        await asyncio.sleep(1.0)
+        status = {host.name: await command(lab, host, "status") for host in noticed}
+        rejoin = await command(lab, serving, "rejoin")
+    targets = {target_of(lab, host) for host in noticed}
+    return Seen(status, targets, rejoin, under.failed(), len(under.records()))
+
+
+def test_every_host_is_empty_and_leaving_long_before_its_end(seen: Seen) -> None:
+    assert {one.told["posture"] for one in seen.status.values()} == {"leaving"}
+    assert {one.told["operation"]["outcome"] for one in seen.status.values()} == {"succeeded"}
+    assert seen.targets == {"absent"}
+
+
+def test_no_rejoin_puts_back_a_host_that_ec2_takes(seen: Seen) -> None:
+    assert seen.rejoin.code == 4
+    assert "this spot instance will terminate" in seen.rejoin.whole
+
+
+def test_no_request_fails(seen: Seen) -> None:
+    assert seen.requests > 5 * RATE
+    assert seen.failed == []
