@@ -33,7 +33,7 @@ _HOLD_SECONDS = 1.5
 _PASSES_SECONDS = 3.0
 _METADATA_SECONDS = 6.0
 # Seconds of --timeout while a fault stays.
-_GIVE_UP_SECONDS = 7
+_GIVE_UP_SECONDS = 10
 _SOAK_ROUNDS = 5
 _TMPFS = 'mount -t tmpfs -o size=64k,mode=700 tmpfs "$0" && exec "$@"'
 

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,8 @@ from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
 DELAY = FAST.deregistration_delay
+# A node gives up long after the longest request here, also where both have to wait for a processor.
+PROFILE = replace(FAST, response_timeout=20.0)
 
 
 async def requests_that_start_until_the_last_moment(lab: Lab, host: Host, until: str) -> None:
@@ -185,7 +188,7 @@ CASES: list[Case] = [
 
 @pytest.fixture(scope="module")
 def street() -> Iterator[Street]:
-    with ThreadedLab(prefix=free_prefix(), profile=FAST, hosts=len(CASES) + 1, agents=False) as running:
+    with ThreadedLab(prefix=free_prefix(), profile=PROFILE, hosts=len(CASES) + 1, agents=False) as running:
         running.run(_start_mapped_app(running.lab, running.lab.hosts[-1]))
         yield Street(running, CASES)
 

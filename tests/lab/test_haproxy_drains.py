@@ -34,9 +34,13 @@ from zdd_lab.lab import Lab
 from zdd_lab.model.profile import FAST
 
 pytestmark = needs_haproxy
-LONG = 5.0  # s, of a request; HAProxy gives up after 6
+LONG = 5.0  # s, of a request; HAProxy gives up after 20
 # HAProxy's `maint` for a deregistered server, and its `drain`: it keeps idle connections and goes on checking.
-PROFILES = {"maint": FAST, "drain": replace(FAST, closes_idle_on_deregistration=False, checks_while_draining=True)}
+PATIENT = replace(FAST, response_timeout=20.0)
+PROFILES = {
+    "maint": PATIENT,
+    "drain": replace(PATIENT, closes_idle_on_deregistration=False, checks_while_draining=True),
+}
 
 
 def by_proof(lab: Lab, drained: Ended, gone: Deregistration, until: str) -> None:

@@ -101,6 +101,8 @@ def test_aws_of_a_group_that_a_service_operates_is_denied(fleet: ThreadedLab):
 def test_aws_takes_a_host_to_standby_and_back(fleet: ThreadedLab):
     host = fleet.lab.hosts[0]
     named = ("--auto-scaling-group-name", GROUP, "--instance-ids", host.identity.instance_id)
+    delay = {"Key": "deregistration_delay.timeout_seconds", "Value": "20"}  # longer than three calls take anywhere
+    fleet.lab.client("elbv2").modify_target_group_attributes(TargetGroupArn=fleet.lab.front.group, Attributes=[delay])
     told = aws(fleet, "autoscaling", "enter-standby", *named, "--should-decrement-desired-capacity", host=host)
     assert "was moved to standby in response to a user request" in told["Activities"][0]["Cause"]
     assert state(fleet, host) == "EnteringStandby"
@@ -112,6 +114,8 @@ def test_aws_takes_a_host_to_standby_and_back(fleet: ThreadedLab):
     aws(fleet, "autoscaling", "exit-standby", *named)
     until(lambda: state(fleet, host) == "InService")
     until(lambda: targets(fleet)[host.identity.instance_id] == "healthy")
+    delay["Value"] = str(int(SHORT.deregistration_delay))
+    fleet.lab.client("elbv2").modify_target_group_attributes(TargetGroupArn=fleet.lab.front.group, Attributes=[delay])
 
 
 def test_boto3_is_refused_standby_at_the_minimum(fleet: ThreadedLab):

@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -54,6 +56,31 @@ def lives(running: ThreadedLab, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield {name: pool.submit(_live, name, running, tmp_path_factory.mktemp(name)) for name in EXAMPLES}
 
 
+@contextmanager
+def _hooks_completed(running: ThreadedLab) -> Iterator[None]:
+    """What the agent does on each host that its group terminates: here the hosts run none."""
+    client, over = running.lab.client("autoscaling"), Event()
+
+    def complete() -> None:
+        while not over.wait(1.0):
+            for one in client.describe_auto_scaling_instances()["AutoScalingInstances"]:
+                if one["LifecycleState"] == "Terminating:Wait":
+                    client.complete_lifecycle_action(
+                        LifecycleHookName="last-request",
+                        AutoScalingGroupName=one["AutoScalingGroupName"],
+                        InstanceId=one["InstanceId"],
+                        LifecycleActionResult="CONTINUE",
+                    )
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(complete)
+        try:
+            yield
+        finally:
+            over.set()
+        done.result()
+
+
 def _live(name: str, running: ThreadedLab, folder: Path) -> Life:
     space = Workspace(folder / "terraform", f"examples/{name}", running.lab.settings())
     given: dict[str, Any] = EXAMPLES[name] | ({"vpc_cidr": f"{running.lab.prefix}.0/24"} if name == "article" else {})
@@ -75,7 +102,8 @@ def _live(name: str, running: ThreadedLab, folder: Path) -> Life:
     if name == "article":
         elb.deregister_targets(TargetGroupArn=outputs["target_group_arn"], Targets=[health[0]["Target"]])
         plan_while_out = space.run("plan", "-detailed-exitcode", accept=(2,)).stdout
-    space.run("destroy", "-auto-approve")
+    with _hooks_completed(running):
+        space.run("destroy", "-auto-approve")
     groups = [one["TargetGroupName"] for one in elb.describe_target_groups()["TargetGroups"]]
     return Life(
         outputs,
