@@ -186,8 +186,8 @@ MUTATIONS = (
     _one(
         "an old proof holds for a host that has gone back",
         "decide/endings.py",
-        "return InService() if whole else back_again(before, now)",
-        "return InService() if whole else before",
+        "return InService() if whole and not left.standby else back_again(before, now)",
+        "return InService() if whole and not left.standby else before",
     ),
     _one(
         "a port that others register in mid-drain stays",
