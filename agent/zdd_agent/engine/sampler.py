@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import inf
 
 from zdd_agent.decide.evidence import Senses
-from zdd_agent.decide.traffic.nodes import checked_port, pause
+from zdd_agent.decide.traffic.nodes import checked_port, long_pause, pause
 from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.errors import AgentError
 from zdd_agent.model.aws import Membership
@@ -120,7 +120,8 @@ class Sampler:
 
     def _heard(self, trust: Trust, *, many: bool) -> None:
         intervals = [check.interval for port in trust.heard.checks.values() for check in port]
-        wait = pause(0.0 if many or not intervals else min(intervals))
+        shortest = 0.0 if many or not intervals else min(intervals)
+        wait = pause(shortest) if trust.doubt(trust.heard.at) else long_pause(shortest)
         self._trust, self._listen_at = trust, trust.heard.at + wait
 
     def _scope(self, membership: Membership) -> tuple[frozenset[int], frozenset[str]]:

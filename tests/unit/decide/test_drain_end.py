@@ -287,7 +287,7 @@ def test_nothing_is_read_while_the_settings_leave_every_end_to_the_api_or_the_ho
     quiet.has_run_for(120)
     assert quiet.sensor.readings == quiet.sensor.samples == 0
     host = busy_host()
-    assert 80 <= host.sensor.readings <= 120 / 1.25 + 1
+    assert 40 <= host.sensor.readings <= 120 / 1.25 + 1  # less often once the nodes are known
     assert host.sensor.samples == 0
     assert host.do(Verb.DRAIN, timeout=60).outcome is Outcome.TIMED_OUT
     before = host.sensor.readings

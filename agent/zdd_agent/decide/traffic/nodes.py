@@ -87,6 +87,14 @@ def pause(interval: float) -> float:
     return min(max(interval / _READINGS, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
 
+def long_pause(interval: float) -> float:
+    """The same where the nodes are known: one check in two intervals is enough then, and no rhythm has to be seen.
+
+    It is not so long that rows are given up: another node may come.
+    """
+    return max(pause(interval), min(interval, pause(interval) + _LATE_SECONDS / 2, _LONGEST_PAUSE))
+
+
 @dataclass(frozen=True, slots=True)
 class Alike:
     """Connections of one peer to one port that may be checks; of one length, or of any where it is None."""
