@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
@@ -20,56 +19,25 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from fakes import FakeAws, FakeClock, FakeStore, arn, group
+from fakes import FakeAws, FakeClock, arn, group
 from faults.rig import SOAK, Row, write_rows
 from host import Host
+from troubles import ACTIONS, Killed, MortalStore, away, full
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, MinHealthy, State
 from zdd_agent.model.operation import Check, Operation, Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Claiming, Confirming, GoingBack, Record
+from zdd_agent.model.record import Claiming, Confirming, GoingBack
 
 STEPS = 1_000_000 if SOAK else 10_000
 _STEPS_AN_EXAMPLE = 100
 # Examples after which hypothesis starts anew: it remembers each of them, and a million steps would take gigabytes.
 _EXAMPLES_AT_ONCE = 100
 _GROUPS = (("web", 8080), ("second", 8080), ("second", 9090))
-_ACTIONS = (
-    "DescribeTargetGroups",
-    "DescribeTargetGroupAttributes",
-    "DescribeTargetHealth",
-    "RegisterTargets",
-    "DeregisterTargets",
-)
 NUMBERS = st.integers(0, 3)
 
 
 # A drain in these states has left, or may have, and has not looked again yet.
 _UNCONFIRMED = (Claiming, Confirming, GoingBack)
-
-
-class Killed(BaseException):
-    """kill -9 at this very point: nothing of the daemon catches it."""
-
-
-def away() -> AgentError:
-    return AgentError(Kind.AWS_UNAVAILABLE, "cannot call: AWS answered 503", transient=True)
-
-
-def full() -> AgentError:
-    return AgentError(Kind.STORE, "cannot write: no space left", transient=True)
-
-
-@dataclass
-class MortalStore(FakeStore):
-    """A store behind whose write the daemon can be killed."""
-
-    after: list[BaseException] = field(default_factory=list)
-
-    def write(self, record: Record) -> None:
-        super().write(record)
-        del self.written[:-1]
-        if self.after:
-            raise self.after.pop(0)
 
 
 class Fleet(RuleBasedStateMachine):
@@ -198,7 +166,7 @@ class Fleet(RuleBasedStateMachine):
     def kill(self, number: int) -> None:
         self.host(number).restart()
 
-    @rule(action=st.sampled_from(_ACTIONS), after=st.booleans(), times=st.integers(1, 4), fatal=st.booleans())
+    @rule(action=st.sampled_from(ACTIONS), after=st.booleans(), times=st.integers(1, 4), fatal=st.booleans())
     def aws_fault(self, action: str, after: bool, times: int, fatal: bool) -> None:
         """The next calls fail, or whoever makes them is killed, before or behind their effect."""
         table = self.aws.errors_after if after else self.aws.errors

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from zdd_agent.cli.client import Client
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
+from zdd_lab.model.profile import FAST
 from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 from zdd_lab.traffic.records import Record, read_records
@@ -299,6 +300,22 @@ async def through(
 FLOOR = 5.0  # s: after the second look at the other hosts, which comes 4 s after the deregistration on every profile
 SETTINGS = {"ZDD_AGENT_DRAIN__FLOOR_SECONDS__APPLICATION": f"{FLOOR:g}"}
 QUIET = 0.5  # s
+# Health checks at true length that go on while a target drains. Two nodes check within each interval, so that a host is
+# never quiet for a whole one unless checks are told apart.
+CHECK_INTERVAL = 5.0  # s, the shortest that the API takes
+CHECKED_PROFILE = replace(
+    FAST,
+    checks_while_draining=True,
+    check_interval=CHECK_INTERVAL,
+    check_timeout=2.0,
+    check_scale=1.0,
+    deregistration_delay=60.0,
+)
+CHECKED_SETTINGS = {
+    "ZDD_AGENT_DRAIN__QUIET_SECONDS": f"{CHECK_INTERVAL:g}",
+    "ZDD_AGENT_DRAIN__FLOOR_SECONDS__APPLICATION": f"{FLOOR:g}",
+    "ZDD_AGENT_POLL__INTERVAL_SECONDS": "1",
+}
 RATE = 40.0  # requests a second, over both nodes and all hosts that are in
 
 # Keeps a promise with its own host; the word is the value of --until.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from fakes import VPC, FakeStore
+from fakes import VPC
 from model.truth import Request, Scene, Truth
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import BalancerKind, HealthCheck, State, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Connection, EndedConnections, Sample
 from zdd_agent.model.operation import ProbeResult
-from zdd_agent.model.record import Record
 from zdd_lab.model.aws_error import AwsError
 from zdd_lab.model.topology import Group, Topology
 
@@ -21,33 +20,8 @@ Key = tuple[str, str, int]
 _RARE_SECONDS = 60.0
 
 
-class Killed(BaseException):
-    """kill -9 at this very point: nothing of the daemon catches it."""
-
-
 class BrokenPromiseError(BaseException):  # no agent may take it for a defect of its own
     """What must never be."""
-
-
-def away() -> AgentError:
-    return AgentError(Kind.AWS_UNAVAILABLE, "cannot call: AWS answered 503", transient=True)
-
-
-def full() -> AgentError:
-    return AgentError(Kind.STORE, "cannot write: no space left", transient=True)
-
-
-@dataclass
-class Disk(FakeStore):
-    """A store after whose write the daemon can be killed."""
-
-    after: list[BaseException] = field(default_factory=list)
-
-    def write(self, record: Record) -> None:
-        super().write(record)
-        del self.written[:-1]
-        if self.after:
-            raise self.after.pop(0)
 
 
 @dataclass

@@ -9,8 +9,9 @@ from typing import Any
 
 from fakes import FakeInstances, arn
 from host import Host
-from model.eyes import BrokenPromiseError, Disk, Eyes, Kernel, Key, Killed, Prober
+from model.eyes import BrokenPromiseError, Eyes, Kernel, Key, Prober
 from model.truth import Truth
+from troubles import Killed, MortalStore
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, MinHealthy
 from zdd_agent.model.kernel import Until
@@ -65,7 +66,7 @@ class Agent:
         self.host = Host(aws=self.eyes, who=identity, minimum=minimum, names=names)  # type: ignore[arg-type]  of the port
         settings = self.host.settings.model_dump()
         self.host.settings = type(self.host.settings).model_validate({**settings, **floors})
-        self.host.store = Disk()
+        self.host.store = MortalStore()
         if clone_of is not None:
             self.host.store.written = list(clone_of.host.store.written)
         self.host.prober = Prober(truth, self.me)  # type: ignore[assignment]  of the same port
@@ -78,8 +79,8 @@ class Agent:
         self.restart(boot=True)
 
     @property
-    def disk(self) -> Disk:
-        assert isinstance(self.host.store, Disk)
+    def disk(self) -> MortalStore:
+        assert isinstance(self.host.store, MortalStore)
         return self.host.store
 
     def keys(self, world: World) -> set[Key]:

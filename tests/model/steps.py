@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from model.eyes import Killed, away, full
 from model.fleet import Agent, World, ask_for, others_change
+from troubles import ACTIONS, Killed, away, full
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import MinHealthy
 from zdd_agent.model.kernel import Until
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 # A step's name, and two numbers below 1000 that choose the host and the rest.
 Step = tuple[str, int, int]
-_ACTIONS = (
-    "DescribeTargetGroups",
-    "DescribeTargetGroupAttributes",
-    "DescribeTargetHealth",
-    "RegisterTargets",
-    "DeregisterTargets",
-)
 _SPANS = (1.0, 4.0, 12.0, 30.0, 60.0, 120.0, 200.0, 400.0)
 _PATHS = ("/healthz", "/ready")
 _PORTS = ({8080, 9090}, {8081, 9090}, {8080, 9091})
@@ -172,7 +165,7 @@ def group_deleted(play: Play, agent: Agent, which: int) -> None:
 def aws_fault(play: Play, agent: Agent, which: int) -> None:
     """The next calls of this agent fail, or kill it, before or after their effect."""
     table = agent.eyes.errors_after if which % 2 else agent.eyes.errors
-    table[_ACTIONS[which // 2 % 5]] = [Killed() if which % 3 == 0 else away() for _ in range(1 + which % 4)]
+    table[ACTIONS[which // 2 % 5]] = [Killed() if which % 3 == 0 else away() for _ in range(1 + which % 4)]
 
 
 def disk_fault(play: Play, agent: Agent, which: int) -> None:

@@ -80,9 +80,10 @@ class Fleet:
 
 def _open_ssh(host: Host, debs: list[Path], public_key: str) -> None:
     install(host, debs)
-    host.write("/root/.ssh/authorized_keys", public_key)
+    host.write("/etc/ssh/keys_of_the_tests", public_key)
+    host.write("/etc/ssh/sshd_config.d/tests.conf", "AuthorizedKeysFile /etc/ssh/keys_of_the_tests\n")
     host.write("/usr/local/bin/deploy", DEPLOY)
-    host.sh("chmod 700 /root/.ssh /usr/local/bin/deploy && chmod 600 /root/.ssh/authorized_keys")
+    host.sh("chmod 700 /usr/local/bin/deploy && chmod 600 /etc/ssh/keys_of_the_tests")
     host.sh("systemctl enable --now ssh.service")
 
 

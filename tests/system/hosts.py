@@ -133,8 +133,8 @@ class Host:
         )
 
     def install(self, deb: Path) -> None:
-        shutil.copyfile(deb, self.root / "root" / deb.name)
-        self.sh(f"DEBIAN_FRONTEND=noninteractive dpkg -i --force-confold /root/{deb.name}")
+        shutil.copyfile(deb, self.root / "opt" / deb.name)
+        self.sh(f"DEBIAN_FRONTEND=noninteractive dpkg -i --force-confold /opt/{deb.name}")
 
     def status(self) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(self.sh("zdd-agent status --json").stdout)

@@ -73,5 +73,5 @@ def of_debian(names: tuple[str, ...], folder: Path) -> list[Path]:
 def install(host: Host, debs: list[Path]) -> None:
     """Install Debian's packages on a host."""
     for deb in debs:
-        shutil.copyfile(deb, host.root / "root" / deb.name)
-    host.sh("DEBIAN_FRONTEND=noninteractive dpkg -i /root/*.deb && rm /root/*.deb", seconds=300)
+        shutil.copyfile(deb, host.root / "opt" / deb.name)
+    host.sh("DEBIAN_FRONTEND=noninteractive dpkg -i /opt/*.deb && rm /opt/*.deb", seconds=300)

@@ -33,9 +33,9 @@ def apt(host: Host, *words: str) -> str:
 def file(served: Site, deb: Path) -> Iterator[str]:
     """The deb on the second host, where it is installed before and after."""
     host = served.hosts[1]
-    shutil.copyfile(deb, host.root / "root" / deb.name)
-    yield f"/root/{deb.name}"
-    apt(host, f"install --reinstall /root/{deb.name}")
+    shutil.copyfile(deb, host.root / "opt" / deb.name)
+    yield f"/opt/{deb.name}"
+    apt(host, f"install --reinstall /opt/{deb.name}")
     host.sh(f"systemctl enable --now {UNITS}")
     host.wait("in_service")
 
@@ -79,7 +79,9 @@ def test_a_purge_leaves_nothing_and_an_installation_afterwards_is_a_first_one(se
     host = served.hosts[1]
     host.sh(f"systemctl disable {UNITS}")
     apt(host, "purge zdd-agent")
-    left = "find / -xdev -name '*zdd*agent*' ! -path '/proc/*' ! -path '/opt/lab/*' ! -path '/root/*' ! -path '/etc/*'"
+    left = (
+        "find / -xdev -name '*zdd*agent*' ! -path '/proc/*' ! -path '/opt/lab/*' ! -path '/opt/*.deb' ! -path '/etc/*'"
+    )
     assert host.sh(left).stdout.split() == []
     assert host.sh("find /etc/systemd /var/lib/systemd -name '*zdd*'").stdout == ""
     apt(host, f"install {file}")
@@ -97,7 +99,7 @@ def test_an_upgrade_keeps_a_drained_host_drained_with_its_membership(host: Host,
 
 @pytest.fixture(scope="module")
 def rpm_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host with the command rpm, and our rpm as /root/zdd.rpm. It is Debian, with the Python that the rpm is for."""
+    """A host with the command rpm, and our rpm as /opt/zdd.rpm. It is Debian, with the Python that the rpm is for."""
     if platform.machine() != "x86_64":
         pytest.skip("NOT PROVED with the rpm: its compiled modules need an x86_64 machine to be built on")
     debs = of_debian(("rpm",), tmp_path_factory.mktemp("debs"))
@@ -105,7 +107,7 @@ def rpm_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with booted(hosts=1) as site:
         (host,) = site.hosts
         install(host, debs)
-        shutil.copyfile(rpm, host.root / "root" / "zdd.rpm")
+        shutil.copyfile(rpm, host.root / "opt" / "zdd.rpm")
         host.sh("systemctl enable --now app.service")
         site.wait_healthy(1)
         yield host
@@ -114,14 +116,14 @@ def rpm_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def test_the_rpm_is_installed_upgraded_erased_and_installed_again(rpm_host: Host) -> None:
     host = rpm_host
     compiled = "find /usr/lib/zdd-agent -name '*.pyc' | wc -l"
-    modules = int(host.sh("rpm -qpl /root/zdd.rpm | grep -c '\\.py$'").stdout)
+    modules = int(host.sh("rpm -qpl /opt/zdd.rpm | grep -c '\\.py$'").stdout)
     for _ in range(2):
-        assert "not found" not in host.sh(f"{RPM} -i /root/zdd.rpm 2>&1").stdout
+        assert "not found" not in host.sh(f"{RPM} -i /opt/zdd.rpm 2>&1").stdout
         assert (enabled(host), active(host)) == (["enabled"] * 2, ["active"] * 2)
         host.wait("in_service")
         assert int(host.sh(compiled).stdout) == modules, "else every start compiles everything again"
         before = host.sh("systemctl show -P MainPID zdd-agent.service").stdout
-        host.sh(f"{RPM} -U --replacepkgs /root/zdd.rpm")
+        host.sh(f"{RPM} -U --replacepkgs /opt/zdd.rpm")
         host.wait("in_service")
         assert host.sh("systemctl show -P MainPID zdd-agent.service").stdout != before
         assert int(host.sh(compiled).stdout) == modules

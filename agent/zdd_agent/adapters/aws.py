@@ -68,10 +68,10 @@ class Aws:
 
     def _parts(self) -> tuple[boto3.session.Session, str, Config]:
         # 25 MB and half a second that the daemon at rest does without.
-        import boto3  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-        from botocore.exceptions import NoCredentialsError  # noqa: PLC0415
-        from botocore.session import Session  # noqa: PLC0415
+        import boto3  # noqa: PLC0415  see above
+        from botocore.config import Config  # noqa: PLC0415  see above
+        from botocore.exceptions import NoCredentialsError  # noqa: PLC0415  see above
+        from botocore.session import Session  # noqa: PLC0415  see above
 
         from zdd_agent.adapters import credentials  # noqa: PLC0415  it imports the SDK
 

@@ -30,7 +30,7 @@ def use_role_of(metadata: InstanceMetadata, session: Session) -> None:
     """Let the session take the role's credentials from our client; the sources before it keep their places."""
     provider = session.get_component("credential_provider").get_provider(_PROVIDER)
     # Our own provider in its place would not do: profiles with `credential_source = Ec2InstanceMetadata` hold this one.
-    provider._role_fetcher = RoleCredentials(metadata)  # noqa: SLF001
+    provider._role_fetcher = RoleCredentials(metadata)  # noqa: SLF001  see above
 
 
 class RoleCredentials:

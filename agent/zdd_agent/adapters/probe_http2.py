@@ -74,9 +74,9 @@ def _head(method: str, scheme: str, authority: str, path: str, user_agent: str) 
 def _ask(connection: TimedSocket, head: list[tuple[str, str]], *, body: bytes | None) -> Answer:
     """The answer: for a request with a body up to its end, for one without as soon as its code is there."""
     # 3 MB that the daemon does without where no target group speaks HTTP/2.
-    from h2.config import H2Configuration  # noqa: PLC0415
-    from h2.connection import H2Connection  # noqa: PLC0415
-    from h2.exceptions import H2Error  # noqa: PLC0415
+    from h2.config import H2Configuration  # noqa: PLC0415  see above
+    from h2.connection import H2Connection  # noqa: PLC0415  see above
+    from h2.exceptions import H2Error  # noqa: PLC0415  see above
 
     protocol = H2Connection(H2Configuration(client_side=True))
     protocol.initiate_connection()

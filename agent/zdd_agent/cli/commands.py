@@ -185,7 +185,7 @@ def _run(arguments: Namespace, client: Client) -> int:
 def _command(argv: Sequence[str]) -> int:
     """Run the command to its end; returns its status as a shell would."""
     import signal  # noqa: PLC0415  with the next, 4 ms that the other commands save
-    import subprocess  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415  see the line before
 
     interrupts: list[int] = []
     # The terminal sends a Ctrl-C to the command too, and the command may end in its own way. The handler is set before

@@ -18,7 +18,7 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
-from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_floor
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_delay, longest_floor
 from zdd_agent.decide.traffic.quiet import Proof
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership, Target
@@ -205,8 +205,7 @@ def _going_back(
 
 def _back_by(membership: Membership, now: float) -> float:
     """When a host that goes back gives up: AWS may refuse an address until it has drained."""
-    delay = max((group.deregistration_delay for group in membership.groups), default=0.0)
-    return now + delay + MARGIN_SECONDS
+    return now + longest_delay(membership) + MARGIN_SECONDS
 
 
 def _wait(until: float, note: str, ending: Ending, evidence: Evidence, now: float) -> Action:

@@ -109,7 +109,8 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
         return ""
     if held := after_unused.work_of(senses.watch, _bringers(membership, senses)):
         return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
-    known = frozenset[str]() if _shows_clients(membership) else senses.nodes.union(state.left.nodes)
+    seen = senses.trust.nodes if senses.trust is not None else frozenset[str]()
+    known = frozenset[str]() if _shows_clients(membership) else seen.union(state.left.nodes)
     if node := after_unused.still_sending(senses.watch, known, now):
         return f"the API says `unused`, but the load balancer's node {node} still sends"
     if known and state.left.nodes and now < senses.watch.began_at + senses.watch.quiet_seconds:  # a fresh daemon
@@ -132,9 +133,9 @@ def unproved(state: Draining, membership: Membership, senses: Senses, now: float
 
 def _bringers(membership: Membership, senses: Senses) -> frozenset[str]:
     """The peers that may bring the load balancer's work; empty when any peer may."""
-    if _shows_clients(membership) or not senses.nodes:
+    if _shows_clients(membership) or senses.trust is None or not senses.trust.nodes:
         return frozenset()
-    return senses.nodes | senses.candidates
+    return senses.trust.nodes | senses.trust.candidates
 
 
 def _shows_clients(membership: Membership) -> bool:

@@ -34,16 +34,12 @@ class Senses:
         watch: what is open and what works.
         sampled_at: the last sample.
         blind: why the sensor tells nothing any more; empty while it does.
-        nodes: the load balancer's addresses, as far as they were known before the deregistration; empty while none is.
-        candidates: peers that may turn out to be nodes: they were seen once, when the deregistration came.
     """
 
     trust: Trust | None = None
     watch: Watch | None = None
     sampled_at: float = float("-inf")
     blind: str = ""
-    nodes: frozenset[str] = frozenset()
-    candidates: frozenset[str] = frozenset()
 
     def after(self, sample: Sample, membership: Membership, quiet_seconds: float) -> Senses:
         """What is known after one more sample of the membership's ports, apart from the trust in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zdd_agent.decide.again import AGAIN_SECONDS
+from zdd_agent.decide.timing import longest_delay
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Outcome, Request, Verb
 from zdd_agent.model.record import Leaving, Record
@@ -130,7 +131,7 @@ def hook_starts_at(record: Record) -> float | None:
     """When the hook's state should start: the group has waited for its own deregistration, which began no later."""
     if record.left is None or not record.membership.groups:
         return None
-    return record.left.accepted_at + max(group.deregistration_delay for group in record.membership.groups)
+    return record.left.accepted_at + longest_delay(record.membership)
 
 
 def _drain_at(record: Record, leaving: Leaving) -> float | None:

@@ -164,8 +164,8 @@ def _until_drained(
     if now >= one.deadline:
         return _timed_out(one, said)
     # Nothing of this host has begun to drain before it left, unless others deregistered it.
-    known = not isinstance(state.before, InService)
-    possible = first_change(membership, drains, state.before.left.since) if known else 0.0  # type: ignore[union-attr]
+    left = None if isinstance(state.before, InService) else state.before.left
+    possible = first_change(membership, drains, left.since) if left is not None else 0.0
     due = min(max(seen.look_again_at, possible), one.deadline)
     return Wait(due, said) if now < due else Look()
 

@@ -44,7 +44,7 @@ def outlasts(place: ScalingPlace, membership: Membership, until: Until, rules: R
     if delay is None:
         return ""
     floor = longest_floor(membership, rules.floor_seconds)
-    least = max(floor, *(g.deregistration_delay for g in membership.groups)) if until is Until.UNUSED else floor
+    least = max(floor, longest_delay(membership)) if until is Until.UNUSED else floor
     if least < delay:
         return ""
     return (

@@ -111,8 +111,10 @@ class Effects:
                 return Done()
             case Register(targets):
                 return self._register(membership, targets)
-            case Launch() | EnterStandby() | ExitStandby():
-                return self._ask_group(action)
+            case Launch():
+                return self._launch()
+            case EnterStandby() | ExitStandby():
+                return self._move(action)
             case _:
                 return Done()
 
@@ -178,33 +180,24 @@ class Effects:
             raise AgentError(Kind.REFUSED, f"the group does not wait for {hook.name} yet", transient=True)
         return Done()
 
-    def _ask_group(self, action: Launch | EnterStandby | ExitStandby) -> Done | NotTaken:
-        match action:
-            case EnterStandby(group):
-                # Denied, too: the host has left its target groups by now, and has to go back.
-                return self._standby(group, "entered", Kind.REFUSED, Kind.AWS_DENIED)
-            case ExitStandby(group):
-                return self._standby(group, "left", Kind.REFUSED)
-            case Launch():
-                return self._launch()
-
-    def _standby(self, group: str, done: str, *passing: Kind) -> Done | NotTaken:
+    def _move(self, action: EnterStandby | ExitStandby) -> Done | NotTaken:
         if self._scaling is None:
             raise AgentError(
                 Kind.CONFIGURATION,
-                f"cannot leave Standby in the Auto Scaling group {group}: `auto_scaling.mode` is off",
+                f"cannot leave Standby in the Auto Scaling group {action.group}: `auto_scaling.mode` is off",
                 hint='set `auto_scaling.mode = "standby"`, or use `aws autoscaling exit-standby` and rejoin again',
                 value="auto_scaling.mode",
             )
-        call = self._scaling.enter_standby if done == "entered" else self._scaling.exit_standby
-        self._supervisor.alive(f"asking Auto Scaling about {group}")
+        enters = isinstance(action, EnterStandby)
+        self._supervisor.alive(f"asking Auto Scaling about {action.group}")
         try:
-            call(group)
+            (self._scaling.enter_standby if enters else self._scaling.exit_standby)(action.group)
         except AgentError as error:
-            if error.kind not in passing:
-                raise
-            return NotTaken(error)
-        self._ledger.say(f"{done} Standby in {group}")
+            # Where the way in is denied, too, the host has to go back: it has left its target groups by now.
+            if error.kind is Kind.REFUSED or (enters and error.kind is Kind.AWS_DENIED):
+                return NotTaken(error)
+            raise
+        self._ledger.say(f"{'entered' if enters else 'left'} Standby in {action.group}")
         return Done()
 
     def _each_group(

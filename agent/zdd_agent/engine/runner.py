@@ -12,7 +12,7 @@ from zdd_agent.decide.actions import Action, End, Look, MakeClaim, Probe, Resume
 from zdd_agent.decide.again import again_at
 from zdd_agent.decide.evidence import Evidence, Sensed, Senses
 from zdd_agent.decide.results import Found
-from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, longest_delay
 from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.ledger import Ledger
@@ -204,8 +204,7 @@ class Runner:
         senses = self._evidence.senses
         if not isinstance(record.state, Drained) or senses.watch is None or senses.blind:
             return
-        delay = max((group.deregistration_delay for group in record.membership.groups), default=0.0)
-        if now < record.state.left.accepted_at + delay + MARGIN_SECONDS:
+        if now < record.state.left.accepted_at + longest_delay(record.membership) + MARGIN_SECONDS:
             self._evidence = Evidence(senses=self._sampler.sense(senses, record.membership))
         else:
             self._evidence = Evidence()

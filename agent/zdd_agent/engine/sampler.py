@@ -70,9 +70,7 @@ class Sampler:
 
     def judged(self, senses: Senses) -> Senses:
         """With the trust of now: to be asked while the host is not out, since the checks may end after that."""
-        if (trust := self._trust) is None:
-            return senses
-        return replace(senses, trust=trust, nodes=trust.nodes, candidates=trust.candidates)
+        return replace(senses, trust=self._trust)
 
     def listen(self, membership: Membership) -> float:
         """Read which connections have ended, when that is due; answers how long to wait for the next time (seconds).

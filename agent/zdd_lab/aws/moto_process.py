@@ -47,16 +47,16 @@ class MotoProcess:
 
 def _serve(address: str, port: int) -> None:
     # Imported here: it is slow, and the lab's own process needs none of it.
-    import logging  # noqa: PLC0415
+    import logging  # noqa: PLC0415  see above
 
-    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415  see above
         DomainDispatcherApplication,
         MotoRequestHandler,
         create_backend_app,
     )
-    from werkzeug.serving import make_server  # noqa: PLC0415
+    from werkzeug.serving import make_server  # noqa: PLC0415  see above
 
-    from zdd_lab.aws.moto_fixes import fix_moto  # noqa: PLC0415
+    from zdd_lab.aws.moto_fixes import fix_moto  # noqa: PLC0415  see above
 
     fix_moto(address)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -507,13 +507,18 @@ def test_a_deadline_before_the_floor_is_a_time_out_and_no_success() -> None:
     assert "may still send new work" in operation.message
 
 
+def works_from_5_to_70(host: Host) -> None:
+    """A request of a node, in these seconds of the drain."""
+    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
+    at(host, 5, lambda: host.sensor.open.append(working))
+    at(host, 70, lambda: host.sensor.open.remove(working))
+
+
 def test_unused_ends_no_drain_while_requests_under_way_are_seen() -> None:
     host = busy_host()
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
-    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
     host.begin(Verb.DRAIN)
-    at(host, 5, lambda: host.sensor.open.append(working))
-    at(host, 70, lambda: host.sensor.open.remove(working))
+    works_from_5_to_70(host)
     assert succeeded(host.finish())
     assert host.clock.now() - START >= 70
 
@@ -572,10 +577,8 @@ def test_what_may_be_a_request_under_way_holds_a_drain_with_a_short_delay_for_as
 def test_a_drain_that_goes_on_after_a_restart_looks_at_the_connections_before_unused_ends_it() -> None:
     host = busy_host()
     host.aws.groups[arn("web")] = group(deregistration_delay=1.0)
-    working = connection(2, ago=1.0, sent=50.0, data_segments_received=2, data_segments_sent=1)
     host.begin(Verb.DRAIN)
-    at(host, 5, lambda: host.sensor.open.append(working))
-    at(host, 70, lambda: host.sensor.open.remove(working))
+    works_from_5_to_70(host)
     while host.clock.now() - START < 40:
         host.turn()
     host.restart()

@@ -11,6 +11,8 @@ from kernel import PORT, Kernel
 from zdd_agent.decide import drain_end
 from zdd_agent.decide.evidence import Senses
 from zdd_agent.decide.traffic import after_unused
+from zdd_agent.decide.traffic.nodes import Nodes
+from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
@@ -19,6 +21,7 @@ from zdd_agent.model.record import Departure, Draining, Ending
 NODE, SCRAPER = "10.0.1.1", "10.0.7.7"
 NODES = frozenset({NODE})
 QUIET = 5.0
+TRUST = Trust(START, {}, "", Nodes({}, START, {(NODE, PORT): START}), None, {})
 
 
 def watched(kernel: Kernel, at: float = START) -> Watch:
@@ -107,7 +110,7 @@ def of(**changed: object) -> Membership:
 def test_a_drain_says_what_it_did_not_wait_for() -> None:
     kernel = Kernel()
     request_of(kernel, SCRAPER)
-    senses = Senses(watch=watched(kernel), nodes=NODES)
+    senses = Senses(watch=watched(kernel), trust=TRUST)
     assert drain_end.blocking(STATE, of(), senses, START) == ""
     said = drain_end.unproved(STATE, of(), senses, START)
     assert said == f"; not waited for: {SCRAPER}:40001 to port {PORT}, over 0 s old, with work"
@@ -116,7 +119,7 @@ def test_a_drain_says_what_it_did_not_wait_for() -> None:
 def test_where_client_addresses_are_preserved_any_peers_request_holds_also_where_the_nodes_are_known() -> None:
     kernel = Kernel()
     request_of(kernel, SCRAPER)
-    senses = Senses(watch=watched(kernel), nodes=NODES)
+    senses = Senses(watch=watched(kernel), trust=TRUST)
     assert SCRAPER in drain_end.blocking(STATE, of(preserve_client_ip=True), senses, START)
     assert drain_end.unproved(STATE, of(preserve_client_ip=True), senses, START) == ""
 
@@ -125,14 +128,14 @@ def test_a_node_that_still_sends_holds_the_drain() -> None:
     kernel = Kernel()
     watch = watched(kernel)
     kernel.exchange(START + 1, NODE)
-    senses = Senses(watch=watch.after(kernel.sample(START + 1)), nodes=NODES)
+    senses = Senses(watch=watch.after(kernel.sample(START + 1)), trust=TRUST)
     assert f"node {NODE} still sends" in drain_end.blocking(STATE, of(), senses, START + 2)
 
 
 def test_by_the_api_alone_the_connections_hold_nothing() -> None:
     kernel = Kernel()
     request_of(kernel, NODE)
-    senses = Senses(watch=watched(kernel), nodes=NODES)
+    senses = Senses(watch=watched(kernel), trust=TRUST)
     alone = replace(STATE, ending=Ending(Until.UNUSED))
     assert drain_end.blocking(alone, of(), senses, START) == ""
     assert drain_end.unproved(alone, of(), senses, START) == ""
