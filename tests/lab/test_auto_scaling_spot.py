@@ -11,6 +11,8 @@ import requests
 
 from lab.auto_scaling_rig import RATE, WATCH, Said, command, group_of, reached, start_agents, target_of
 from lab.drain_rig import load
+from zdd_lab.hosts.host import Host
+from zdd_lab.lab import Lab
 from zdd_lab.model.notices import NoticeKind
 from zdd_lab.model.profile import FAST
 from zdd_lab.threaded import ThreadedLab
@@ -22,7 +24,7 @@ SPOT = WATCH | {"ZDD_AGENT_NOTICES__SPOT": "drain"}
 
 @dataclass
 class Seen:
-    status: dict[str, Said]
+    ended: list[Said]  # what `status` said when each drain had succeeded; then the app was stopped at once
     targets: set[str]
     rejoin: Said  # of the host that was in service
     failed: list[Record]
@@ -49,17 +51,27 @@ async def _all(running: ThreadedLab) -> Seen:
         await reached(lambda: target_of(lab, draining) == "draining", "a drain is under way")
         for host in noticed:
             lab.fleet.announce(host, NoticeKind.SPOT)
+        ended = await asyncio.gather(*(_empty(lab, host) for host in noticed))
         await reached(lambda: all(target_of(lab, host) == "absent" for host in noticed), "all are out", 60)
-        await asyncio.sleep(1.0)
-        status = {host.name: await command(lab, host, "status") for host in noticed}
         rejoin = await command(lab, serving, "rejoin")
     targets = {target_of(lab, host) for host in noticed}
-    return Seen(status, targets, rejoin, under.failed(), len(under.records()))
+    return Seen(ended, targets, rejoin, under.failed(), len(under.records()))
+
+
+async def _empty(lab: Lab, host: Host) -> Said:
+    """Wait until the host leaves and its last drain has succeeded, and end its app: what is left there is cut."""
+    async with asyncio.timeout(60):
+        while True:
+            said = await command(lab, host, "status")
+            if said.told["posture"] == "leaving" and said.told["operation"]["outcome"] == "succeeded":
+                await host.stop_app()
+                return said
+            await asyncio.sleep(0.2)
 
 
 def test_every_host_is_empty_and_leaving_long_before_its_end(seen: Seen) -> None:
-    assert {one.told["posture"] for one in seen.status.values()} == {"leaving"}
-    assert {one.told["operation"]["outcome"] for one in seen.status.values()} == {"succeeded"}
+    assert {one.told["posture"] for one in seen.ended} == {"leaving"}
+    assert {one.told["operation"]["outcome"] for one in seen.ended} == {"succeeded"}
     assert seen.targets == {"absent"}
 
 

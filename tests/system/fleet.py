@@ -80,10 +80,10 @@ class Fleet:
 
 def _open_ssh(host: Host, debs: list[Path], public_key: str) -> None:
     install(host, debs)
-    host.write("/etc/ssh/keys_of_the_tests", public_key)
-    host.write("/etc/ssh/sshd_config.d/tests.conf", "AuthorizedKeysFile /etc/ssh/keys_of_the_tests\n")
+    keys = host.sh("echo ~").stdout.strip() + "/.ssh"
+    host.write(f"{keys}/authorized_keys", public_key)
     host.write("/usr/local/bin/deploy", DEPLOY)
-    host.sh("chmod 700 /usr/local/bin/deploy && chmod 600 /etc/ssh/keys_of_the_tests")
+    host.sh(f"chmod 700 {keys} /usr/local/bin/deploy && chmod 600 {keys}/authorized_keys")
     host.sh("systemctl enable --now ssh.service")
 
 
