@@ -23,7 +23,7 @@ exit codes:
   3 timed out                  8 this user may not operate the agent
   4 refused: retry later     130 interrupted: the operation goes on
 """
-_CHECKS = {"drain": ("min-healthy",), "rejoin": ("probe",)}
+_CHECKS = {"drain": ("min-healthy", "slot"), "rejoin": ("probe",)}
 _UNTIL = ("closed", "idle", "unused")
 _VERBS = {"drain": "take this host out of its target groups", "rejoin": "put this host back into its target groups"}
 _DETACH = {
