@@ -239,3 +239,16 @@ def unwritten(record: Record) -> bool:
     if record.underway is not None or record.leaving is not None or isinstance(record.state, InService):
         return False
     return record.slot is None or record.slot.stage is Stage.WANTED
+
+
+_SAID = {
+    Stage.WANTED: "asking for one of {name}, for {seconds:.0f} s",
+    Stage.HELD: "holds one of {name}, for {seconds:.0f} s",
+    Stage.GIVING_BACK: "giving back the one of {name}, for {seconds:.0f} s",
+    Stage.RELEASED: "somebody released the one of {name}, {seconds:.0f} s ago",
+}
+
+
+def described(slot: Slot, now: float) -> str:
+    """How a host stands to its slot, for people."""
+    return _SAID[slot.stage].format(name=slot.name, seconds=max(now - slot.since, 0.0))
