@@ -90,12 +90,27 @@ def _found(record: Record, _: State, __: Discover, ___: float, found: Found) -> 
     return replace(record, membership=found.membership, listed=listed)
 
 
+def _found_by_a_drain(
+    record: Record, state: Guarding | Confirming, action: Discover, now: float, found: Found
+) -> Record:
+    known = _found(record, state, action, now, found)
+    # What a drain knew stays: its last work may be under way, whoever has taken this host out of it.
+    before = record.membership if isinstance(state, Confirming) else replace(record.membership, targets=(), spare=())
+    return replace(known, membership=before.joined(found.membership))
+
+
 def _refreshed(record: Record, _: State, __: Refresh, ___: float, result: Refreshed) -> Record:
     return replace(record, membership=result.membership)
 
 
 def _dropped(record: Record, _: State, action: Drop, *__: Any) -> Record:
     return replace(record, membership=record.membership.without_groups(action.groups))
+
+
+def _dropped_by_a_drain(record: Record, state: Guarding, action: Drop, now: float, result: Done) -> Record:
+    # The load balancer may send work for as long as after a deregistration: the group stays, without a target.
+    there = _dropped(record, state, action, now, result).membership
+    return replace(record, membership=replace(record.membership, targets=there.targets, spare=there.spare))
 
 
 def _extended(record: Record, _: State, action: Extend, *__: Any) -> Record:
@@ -194,7 +209,8 @@ def _in(states: tuple[type, ...], action: type, result: type, step: Step) -> dic
 
 
 STEPS: Mapping[tuple[type, type, type], Step] = {
-    **_in((InService, Guarding, Probing), Discover, Found, _found),
+    **_in((InService, Probing), Discover, Found, _found),
+    **_in((Guarding, Confirming), Discover, Found, _found_by_a_drain),
     **_in((Probing, Joining), Refresh, Refreshed, _refreshed),
     **_in((Guarding, Draining), MakeClaim, Done, _claimed),
     **_in((Guarding,), Resume, Done, _resumed),
@@ -211,7 +227,8 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((Joining,), Launch, Done, _launched),
     **_in((Joining, GoingBack), Register, NotTaken, _same),
     **_in((GoingBack,), Register, Done, _same),
-    **_in(_BUSY, Drop, Done, _dropped),
+    **_in(_OF_A_REJOIN, Drop, Done, _dropped),
+    **_in((Guarding,), Drop, Done, _dropped_by_a_drain),
     **_in(_BUSY, Extend, Done, _extended),
     **_in(_BUSY, End, Done, _ended),
     **_in((*_RESTING, *_OF_A_REJOIN), Begin, Done, asked.begun),

@@ -28,6 +28,8 @@ def begun(record: Record, _: State, action: Begin, now: float, *__: Any) -> Reco
         failure = Failure("cancelled", message, "run `zdd-agent rejoin` after the drain to put this host back")
         record = ended(record, End(Outcome.CANCELLED, message, failure), now)
     before = record.resting
+    if isinstance(before, InService):  # what an earlier drain had to wait for besides is over
+        record = replace(record, membership=record.membership.only_groups(_holding(record)))
     state = Guarding(before) if verb is Verb.DRAIN else Probing(before)
     wanted = Wanted.OUT if verb is Verb.DRAIN else Wanted.IN
     underway = Underway(action.id, action.request, now, action.deadline)
@@ -174,6 +176,10 @@ def is_ours(record: Record, action: Identify) -> bool:
     own = {action.instance_id, *action.addresses}
     targets = record.membership.targets
     return not targets or any(target.id in own for target in targets)
+
+
+def _holding(record: Record) -> frozenset[str]:
+    return frozenset(target.group for target in record.membership.targets)
 
 
 def _stricter_state(state: Any, until: Until | None) -> Any:

@@ -7,6 +7,7 @@ from zdd_agent.decide.actions import (
     Action,
     Confirm,
     Deregister,
+    Discover,
     Drop,
     End,
     GoBack,
@@ -16,6 +17,7 @@ from zdd_agent.decide.actions import (
     Sense,
     Wait,
 )
+from zdd_agent.decide.endings import timed_out
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_delay, longest_floor
@@ -55,7 +57,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     # Another host may count on this one to go back: a cancel comes after that, seconds later.
     if one.cancelled_by is not None and not isinstance(state, Confirming | GoingBack):
         return cancelled(record)
-    gone = seen.missing_groups & {g.arn for g in record.membership.groups} if seen is not None else frozenset()
+    gone = seen.missing_groups & {t.group for t in record.membership.targets} if seen is not None else frozenset()
     # Once this host may have left, the ports of a deleted group are watched on: its last requests may be under way.
     if gone and isinstance(state, Guarding):
         return Drop(gone)
@@ -101,10 +103,14 @@ def _confirming(
 ) -> Action:
     seen, membership, left = evidence.seen, record.membership, state.left
     settled = left.accepted_at + guard.SETTLE_SECONDS
+    # Where work can come for a shorter time than the API may lag, the drain itself is over before that.
+    sure = max(settled, left.accepted_at + min(API_LAG_SECONDS, longest_floor(membership, rules.floor_seconds)))
     if seen is None:
         note = "deregistered; looking again whether other hosts left at the same moment"
-        return _wait(settled, note, state.ending, evidence, now) if now < settled else Look()
-    there = membership.without_groups(seen.missing_groups)
+        look = Look() if now < sure else Discover()
+        return _wait(settled, note, state.ending, evidence, now) if now < settled else look
+    # The race is about the groups that this host has left, and not about one that the last look has found.
+    there = membership.only_groups(frozenset(t.group for t in left.targets) - seen.missing_groups)
     found = guard.race(state.claim, left, there, seen, rules.min_healthy)
     if found.short and not one.request.stopping and Check.MIN_HEALTHY not in one.request.force:
         if found.gives_way:
@@ -113,11 +119,10 @@ def _confirming(
         again = left.accepted_at + guard.YIELD_SECONDS
         note = "waiting for a host that left at the same moment to go back"
         return Wait(again, note) if now < again else Look()
-    # Where work can come for a shorter time than the API may lag, the drain itself is over before that.
-    sure = max(settled, left.accepted_at + min(API_LAG_SECONDS, longest_floor(membership, rules.floor_seconds)))
-    if seen.seen_at >= sure:
+    # The last look is a discovery: the first one may not have shown a group that this host had joined just before.
+    if evidence.found_at >= sure:
         return Confirm()
-    return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Look()
+    return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Discover()
 
 
 def _standby(
@@ -148,7 +153,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     if now >= one.deadline:
         hung = "" if states == held else drain_end.hung(state, evidence.senses, now)
-        return guarding.timed_out(one, f"{states}{hung}")
+        return timed_out(one, f"{states}{hung}")
     if not left:
         return _wait(one.deadline if now >= floor else min(floor, one.deadline), states, state.ending, evidence, now)
     # A target that reads as registered was registered again by others, or the API lags: there is no delay to wait for.
@@ -196,7 +201,7 @@ def _going_back(
     if evidence.refused is not None:
         error, at = evidence.refused
         if now >= one.deadline:
-            return guarding.timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
+            return timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
         again = min(at + rules.poll_seconds, one.deadline)
         if now < again:
             return Wait(again, f"cannot go back yet, retrying: {error.message}")

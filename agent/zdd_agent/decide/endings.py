@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zdd_agent.decide.actions import End
-from zdd_agent.model.operation import LAST_PHASE, Operation, Outcome
+from zdd_agent.errors import Kind
+from zdd_agent.model.operation import LAST_PHASE, Failure, Operation, Outcome
 from zdd_agent.model.record import (
     PHASES,
     Claiming,
@@ -99,3 +100,10 @@ def back_again(before: Resting, now: float, why: str = "a drain has put it back 
     from now.
     """
     return before if isinstance(before, InService) else Out(replace(before.left, accepted_at=now), why)
+
+
+def timed_out(one: Underway, pending_work: str) -> End:
+    """The end of a drain whose time is over."""
+    message = f"cannot finish the drain in {one.deadline - one.started_at:.0f} s: {pending_work}"
+    hint = "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back"
+    return End(Outcome.TIMED_OUT, "", Failure(Kind.TIMED_OUT.wire, message, hint))

@@ -164,7 +164,6 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Guarding, Leave, Done): STAYS,
     (Claiming, Deregister, Done): Confirming,
     (Claiming, GoBack, Done): GoingBack,
-    (Claiming, Drop, Done): STAYS,
     (Claiming, Extend, Done): STAYS,
     (Claiming, End, Done): Out,
     (Claiming, Attach, Done): STAYS,
@@ -172,9 +171,9 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Claiming, Boot, Done): STAYS,
     (Claiming, Identify, Done): STAYS,
     (Claiming, Leave, Done): STAYS,
+    (Confirming, Discover, Found): STAYS,
     (Confirming, Confirm, Done): Draining,
     (Confirming, GoBack, Done): GoingBack,
-    (Confirming, Drop, Done): STAYS,
     (Confirming, Extend, Done): STAYS,
     (Confirming, End, Done): Out,
     (Confirming, Attach, Done): STAYS,
@@ -186,7 +185,6 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Draining, GoBack, Done): GoingBack,
     (Draining, EnterStandby, Done): STAYS,
     (Draining, EnterStandby, NotTaken): STAYS,
-    (Draining, Drop, Done): STAYS,
     (Draining, Extend, Done): STAYS,
     (Draining, End, Done): Out,
     (Draining, Attach, Done): STAYS,
@@ -197,7 +195,6 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (GoingBack, Register, Done): STAYS,
     (GoingBack, Register, NotTaken): STAYS,
     (GoingBack, Retry, Done): Guarding,
-    (GoingBack, Drop, Done): STAYS,
     (GoingBack, Extend, Done): STAYS,
     (GoingBack, End, Done): Out,
     (GoingBack, Attach, Done): STAYS,
@@ -461,8 +458,24 @@ def test_a_launch_is_remembered_until_the_group_has_registered_the_host() -> Non
 
 
 def test_groups_that_are_gone_leave_the_membership() -> None:
-    after = apply(record(Draining(LEFT, ENDING)), Drop(frozenset({arn("web")})), Done(), NOW)
+    after = apply(record(Probing(InService())), Drop(frozenset({arn("web")})), Done(), NOW)
     assert after.membership == Membership()
+
+
+def test_a_drain_goes_on_knowing_the_groups_that_have_let_this_host_go_until_the_next_operation() -> None:
+    dropped = apply(record(Guarding(InService())), Drop(frozenset({arn("web")})), Done(), NOW)
+    assert dropped.membership == Membership((group(),), ())
+    second = Membership((group("second"),), (Target(arn("second"), "i-me", 8080),))
+    found = apply(record(Guarding(InService())), Discover(), Found(second, SEEN), NOW)
+    assert found.membership == Membership((group(), group("second")), second.targets)
+    ended = apply(found, End(Outcome.REFUSED, "", FAILURE), Done(), NOW)
+    assert apply(ended, Begin("new", Request(Verb.DRAIN, 0), NOW + 300), Done(), NOW).membership == second
+
+
+def test_a_discovery_after_the_deregistration_adds_what_it_finds() -> None:
+    second = Membership((group("second"),), (Target(arn("second"), "i-me", 8080),))
+    after = apply(record(Confirming(InService(), LEFT, CLAIM, ENDING)), Discover(), Found(second, SEEN), NOW)
+    assert after.membership == WEB.joined(second)
 
 
 def test_a_discovery_that_does_not_find_this_host_keeps_who_was_listed() -> None:
