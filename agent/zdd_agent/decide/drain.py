@@ -195,7 +195,7 @@ def _going_back(
         shown_at = evidence.returned_at + API_LAG_SECONDS
         if now < shown_at and one.cancelled_by is None:
             return Wait(shown_at, f"registered again, waiting until AWS shows it: {state.failure.message}")
-        if (now < give_up or one.request.stopping) and one.cancelled_by is None:
+        if (now < give_up or one.request.stopping or state.again) and one.cancelled_by is None:
             return Retry(max(give_up, now) + DISCOVERY_SECONDS)
         return End(Outcome.REFUSED, "", state.failure)
     if evidence.refused is not None:

@@ -145,11 +145,12 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class GoingBack:
-    """It has to be in service after all: it registers what it deregistered, then ends with `failure`."""
+    """It registers what it deregistered, then ends with `failure`; or leaves again for whoever skips the guard."""
 
     before: Resting
     left: Departure
     failure: Failure
+    again: bool = False
 
 
 # The states of a rejoin.
