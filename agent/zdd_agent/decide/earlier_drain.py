@@ -14,13 +14,15 @@ from zdd_agent.decide.timing import drain_timeout, first_change, is_soon_forgott
 from zdd_agent.model.auto_scaling import IN_SERVICE
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Observation, Outcome, Verb
+from zdd_agent.model.operation import Failure, Observation, Outcome, Verb
 from zdd_agent.model.record import Departure, Drained, Ending, Guarding, InService, Out, Record, Underway
 from zdd_agent.model.service import Rules
 
 
-def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:
-    """The next action of a drain that finds no target registered.
+def taken_up(
+    record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules
+) -> Action | Failure:
+    """The next action of a drain that finds no target registered; or why it is refused for now.
 
     Args:
         record: with a drain under way.
@@ -57,6 +59,8 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
     if not isinstance(ending, Ending):
         return ending
     if not standby.group_of(before) and evidence.place is not None and evidence.place.state == IN_SERVICE:
+        if (short := standby.refusal(one.request, evidence.place, before, rules)) is not None:
+            return short
         ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, before, rules))
     return Resume(
         accepted_at=seen.seen_at if _starts_anew(before, left, membership, seen, forgotten) else left.accepted_at,

@@ -34,20 +34,30 @@ def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, n
     if not membership.targets:
         return _nothing(one, membership, evidence, seen, now, rules)
     if not registered(membership, seen):
-        return earlier_drain.taken_up(record, state, one, evidence, now, rules)
+        found = earlier_drain.taken_up(record, state, one, evidence, now, rules)
+        if not isinstance(found, Failure):
+            return found
+        return _refused(record, one, seen, found, Discover(), now) or End(Outcome.REFUSED, "", found)
     if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
         return End(Outcome.REFUSED, "", failure)
     short = standby.refusal(one.request, evidence.place, state.before, rules)
     failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
-    give_up = give_up_at(one)
-    if failure is not None and now < give_up and record.leaving is None:
-        due = min(seen.look_again_at, give_up)
-        if now < due:
-            return Wait(due, f"refused for now, retrying: {failure.message}")
-        return Discover() if short else Look()
-    if failure is not None and not one.request.stopping:
-        return End(Outcome.REFUSED, "", failure)
+    if failure is not None:
+        again = Discover() if short else Look()
+        if (waits := _refused(record, one, seen, failure, again, now)) is not None:
+            return waits
     return _allowed(record, one, seen, evidence, now, rules, failure)
+
+
+def _refused(
+    record: Record, one: Underway, seen: Observation, failure: Failure, again: Discover | Look, now: float
+) -> Action | None:
+    """Wait and ask again as long as the caller does, then refuse; None for a stop that cannot be prevented."""
+    give_up = give_up_at(one)
+    if now < give_up and record.leaving is None:
+        due = min(seen.look_again_at, give_up)
+        return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else again
+    return None if one.request.stopping else End(Outcome.REFUSED, "", failure)
 
 
 def _allowed(
