@@ -38,6 +38,7 @@ from zdd_agent.decide.actions import (
     Retry,
 )
 from zdd_agent.decide.endings import IllegalStepError, back_again, ended
+from zdd_agent.decide.population import keys
 from zdd_agent.decide.results import Done, Found, NotTaken, Refreshed, Result
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.record import (
@@ -140,6 +141,13 @@ def _deregistered(record: Record, state: Claiming, action: Deregister, now: floa
     return replace(record, state=Confirming(state.before, departure(state, now), action.claim, state.ending))
 
 
+def _not_all_deregistered(record: Record, state: Claiming, action: Deregister, _: float, result: NotTaken) -> Record:
+    asked, done = keys(action.targets), keys(result.done)
+    return replace(
+        record, state=replace(state, targets=tuple(t for t in state.targets if t.key in done or t.key not in asked))
+    )
+
+
 def _confirmed(record: Record, state: Confirming, *_: Any) -> Record:
     return replace(record, state=Draining(state.left, state.ending))
 
@@ -215,6 +223,7 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((Guarding, Draining), MakeClaim, Done, _claimed),
     **_in((Guarding,), Resume, Done, _resumed),
     **_in((Claiming,), Deregister, Done, _deregistered),
+    **_in((Claiming,), Deregister, NotTaken, _not_all_deregistered),
     **_in((Confirming,), Confirm, Done, _confirmed),
     **_in((Claiming, Confirming, Draining), GoBack, Done, _going_back),
     **_in((Draining,), EnterStandby, Done, _entered_standby),

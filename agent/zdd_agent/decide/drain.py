@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from zdd_agent.decide import drain_end, guard, guarding, standby
 from zdd_agent.decide.actions import (
     Action,
@@ -87,6 +89,13 @@ def cancelled(record: Record) -> End:
 
 
 def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
+    if evidence.refused is not None:
+        error, _ = evidence.refused
+        value = None if error.value is None else str(error.value)
+        denied = Failure(error.kind.wire, error.message, error.hint, value)
+        if one.request.stopping:
+            return End(Outcome.FAILED, "", denied)  # out of some groups is better than out of none
+        return GoBack(denied, _back_by(record.membership, now))
     seen = evidence.seen
     if seen is None:
         return Look()
@@ -190,14 +199,15 @@ def _going_back(
         message = f"cannot go back: {record.leaving.why}"
         return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
     give_up = guarding.give_up_at(one)
-    if evidence.returned_at is not None:
+    if evidence.returned_at is not None or not state.left.targets:
         # Until AWS shows this, an answer may be older than the lost race: whoever asks next would leave once more.
-        shown_at = evidence.returned_at + API_LAG_SECONDS
+        shown_at = (evidence.returned_at or -inf) + API_LAG_SECONDS
         if now < shown_at and one.cancelled_by is None:
             return Wait(shown_at, f"registered again, waiting until AWS shows it: {state.failure.message}")
-        if (now < give_up or one.request.stopping or state.again) and one.cancelled_by is None:
+        refused = state.failure.kind == Kind.REFUSED.wire
+        if ((refused and now < give_up) or one.request.stopping or state.again) and one.cancelled_by is None:
             return Retry(max(give_up, now) + DISCOVERY_SECONDS)
-        return End(Outcome.REFUSED, "", state.failure)
+        return End(Outcome.REFUSED if refused else Outcome.FAILED, "", state.failure, back=True)
     if evidence.refused is not None:
         error, at = evidence.refused
         if now >= one.deadline:

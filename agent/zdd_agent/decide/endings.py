@@ -77,7 +77,7 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
             return Out(departure(record.state, now), why)
         case Draining(left) if good:
             return Drained(left, end.message, now)
-        case GoingBack(before, left) if end.outcome is Outcome.REFUSED:
+        case GoingBack(before, left) if end.back:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
             # In Standby it stays out for its group: the next rejoin has to leave it.
             return InService() if whole and not left.standby else back_again(before, now)

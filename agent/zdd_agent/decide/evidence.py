@@ -70,7 +70,7 @@ class Evidence:
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
         returned_at: when what a drain that goes back deregistered was registered again, seconds; None before.
-        refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
+        refused: why AWS would not do what was asked, and when it said so (seconds).
         refused_since: when it said so first, seconds.
         senses: what the kernel told; our own changes do not end it.
     """

@@ -107,8 +107,7 @@ class Effects:
             case Sense():
                 return self._sense(record, evidence)
             case Deregister(targets):
-                self._each_group(membership, targets, self._aws.deregister, "deregistered")
-                return Done()
+                return self._deregister(membership, targets)
             case Register(targets):
                 return self._register(membership, targets)
             case Launch():
@@ -148,6 +147,19 @@ class Effects:
         # An app that hangs takes its whole time-out; several of them would outlast systemd's watchdog.
         self._supervisor.alive(f"probing {target}")
         return self._prober.check(group, target)
+
+    def _deregister(self, membership: Membership, targets: tuple[Target, ...]) -> Done | NotTaken:
+        done: tuple[Target, ...] = ()
+        for group in membership.groups:
+            own = tuple(t for t in targets if t.group == group.arn)
+            try:
+                self._each_group(membership, own, self._aws.deregister, "deregistered")
+            except AgentError as error:
+                if error.transient:
+                    raise
+                return NotTaken(error, done)  # what is done must be undone: the host is not left half out
+            done += own
+        return Done()
 
     def _register(self, membership: Membership, targets: tuple[Target, ...]) -> Done | NotTaken:
         refused: AgentError | None = None

@@ -163,6 +163,7 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Guarding, Identify, Done): STAYS,
     (Guarding, Leave, Done): STAYS,
     (Claiming, Deregister, Done): Confirming,
+    (Claiming, Deregister, NotTaken): STAYS,
     (Claiming, GoBack, Done): GoingBack,
     (Claiming, Extend, Done): STAYS,
     (Claiming, End, Done): Out,
@@ -368,8 +369,6 @@ def rests_after(state: Any, outcome: Outcome) -> Any:
             return state.before
         case Claiming():
             return Out(Departure(START - 90, NOW, (ME,), ("10.0.9.1",)), why)
-        case GoingBack() if outcome is Outcome.REFUSED:
-            return InService()
         case Joining() | Warming():
             return Out(replace(LEFT, accepted_at=NOW), why)
         case _:
@@ -411,11 +410,26 @@ def test_a_rejoin_that_fails_on_a_host_that_never_left_leaves_no_departure(state
     assert apply(record(state), End(outcome, ""), Done(), NOW).state == InService()
 
 
+def test_a_drain_that_has_gone_back_leaves_the_host_in_service() -> None:
+    went_back = End(Outcome.REFUSED, "", FAILURE, back=True)
+    assert apply(record(GoingBack(InService(), LEFT, FAILURE)), went_back, Done(), NOW).state == InService()
+
+
+def test_what_aws_refuses_to_deregister_is_not_among_what_going_back_registers() -> None:
+    second = Target(arn("second"), "i-me", 8080)
+    claiming = Claiming(InService(), START - 90, (ME, second), (), CLAIM, ENDING)
+    denied = NotTaken(AgentError(Kind.AWS_DENIED, "denied"), done=(ME,))
+    after = apply(record(claiming), Deregister((ME, second), CLAIM), denied, NOW)
+    assert after.state == replace(claiming, targets=(ME,))
+    again = apply(after, Deregister((second,), CLAIM), replace(denied, done=()), NOW)
+    assert again.state == replace(claiming, targets=(ME,))
+
+
 def test_a_host_that_went_back_with_a_part_of_its_targets_is_out_without_proof_from_now_on() -> None:
     second = Target(arn("web"), "i-me", 9090)
     before = Out(replace(LEFT, targets=(second,)), "why")
     standing = replace(record(GoingBack(before, LEFT, FAILURE)), membership=Membership((group(),), (ME, second)))
-    after = apply(standing, End(Outcome.REFUSED, "", FAILURE), Done(), NOW).state
+    after = apply(standing, End(Outcome.REFUSED, "", FAILURE, back=True), Done(), NOW).state
     assert after == Out(replace(before.left, accepted_at=NOW), IN_PART)
 
 
