@@ -465,7 +465,8 @@ def test_a_rejoin_that_aws_refuses_while_the_target_drains_waits_and_registers()
 def test_a_rejoin_that_aws_refuses_for_good_fails_with_its_words() -> None:
     host = busy_host(Until.UNUSED)
     host.do(Verb.DRAIN)
-    host.aws.errors["RegisterTargets"] = [AgentError(Kind.FAILED, "cannot call RegisterTargets: TooManyTargets")]
+    refused = AgentError(Kind.FAILED, "cannot call RegisterTargets: TooManyTargets")
+    host.aws.errors["RegisterTargets"] = [refused] * 2  # an address that drains unseen is refused once
     operation = host.do(Verb.REJOIN)
     assert operation.outcome is Outcome.FAILED
     assert "TooManyTargets" in operation.message
