@@ -51,20 +51,21 @@ MUTATIONS = (
     _one(
         "a second drain after a time-out answers `already drained` at once",
         "decide/earlier_drain.py",
-        "if isinstance(before, Drained) and not asks_for_more and _still_proved(",
-        "if not isinstance(before, InService) or isinstance(before, Drained) and _still_proved(",
+        "    if isinstance(before, Drained) and not (",
+        "    if isinstance(before, Out):\n        return End(Outcome.SUCCEEDED, 'already drained')\n"
+        "    if isinstance(before, Drained) and not (",
     ),
     _one(
         "`--until unused` of a second drain is ignored",
         "decide/earlier_drain.py",
-        "asks_for_more = wanted is Until.UNUSED and bool(pending(membership, seen))",
-        "asks_for_more = False",
+        "and not (wanted is Until.UNUSED and pending(membership, seen)):",
+        "and not (False and wanted is Until.UNUSED and pending(membership, seen)):",
     ),
     _one(
         "`nothing to drain` after one look",
         "decide/guarding.py",
-        "    sure = since + API_LAG_SECONDS\n",
-        "    sure = since\n",
+        "    agreed = since + API_LAG_SECONDS\n",
+        "    agreed = since\n",
     ),
     _one(
         "a drain ends on what AWS said long ago",

@@ -106,8 +106,7 @@ class Fleet(RuleBasedStateMachine):
         self.ask(self.host(number), Verb.REJOIN, timeout)
 
     def ask(self, host: Host, verb: Verb, timeout: float | None, **more: Any) -> None:
-        before = host.ledger.running()
-        with_force = bool(more.get("force"))
+        with_force = bool(more.get("force"))  # also where it joins a drain: that one is forced from now on
         try:
             operation = host.begin(verb, timeout, **more)
         except AgentError as error:
@@ -116,10 +115,10 @@ class Fleet(RuleBasedStateMachine):
         except Killed:
             host.restart()
             operation_now = host.ledger.running()
-            if operation_now is not None and with_force and operation_now is not before:
+            if operation_now is not None and with_force:
                 self.forced.add(operation_now.id)
         else:
-            if with_force and before is None:
+            if with_force:
                 self.forced.add(operation.id)
 
     @rule(number=NUMBERS)

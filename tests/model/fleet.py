@@ -131,7 +131,8 @@ class Agent:
         going_back = isinstance(state, GoingBack)
         self.ending = state.ending if isinstance(state, Draining) else self.ending
         self.eyes.may_register_only = self.eyes.deregistered if going_back and self.eyes.deregistered else None
-        if self.disk.errors or going_back:  # what it may not have deregistered at all it registers, to be sure
+        full = bool(self.disk.errors)
+        if going_back:  # what it may not have deregistered at all it registers, to be sure
             self.eyes.forget_answers()
         try:
             waits = self.host.runner.idle() if operation is None else self.host.runner.tick(operation)
@@ -140,6 +141,8 @@ class Agent:
             return
         except AgentError as error:
             raise BrokenPromiseError(f"the daemon's loop ends: {error.message}") from error
+        if full:  # what it could not put on disk it does again, also where this was the last write that failed
+            self.eyes.forget_answers()
         if operation is None and waits > 0 and not self.awake:
             waits = max(waits, 60.0)
         self.due = self.truth.clock.time + waits

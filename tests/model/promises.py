@@ -204,27 +204,23 @@ def _recently_touched(play: Play, agent: Agent) -> bool:
 def _unseen(play: Play, agent: Agent, record: Record, last: Operation) -> set[Key]:
     """The targets that others registered during this drain so late, or for so short, that no two looks show it."""
     now = play.truth.clock.time
-    # That nobody has put back a host that an earlier drain took out is believed on one look.
-    was_out = record.out_since is not None and record.out_since < last.started_at
-    since = min(last.started_at, now - UNSEEN_SECONDS) if was_out else last.started_at
-    unknown_since = was_out or not last.changed
+    # A drain that asks right after another one has ended gets the answer of that one.
+    state = record.state
+    repeated = not last.changed and isinstance(state, Drained) and last.started_at - state.at < API_LAG_SECONDS
+    since = min(last.started_at, now - UNSEEN_SECONDS) if repeated else last.started_at
     looked_at = {group.arn for group in record.membership.groups}
     found = set()
     for number, (at, key, registered) in enumerate(play.touches):
         if key[1] != agent.id:
             continue
-        # A drain looks at the groups that held the host, by its first look; of others nobody tells it.
-        if registered and last.changed and key[0] not in looked_at and at >= last.started_at - UNSEEN_SECONDS:
+        # Of a group that the agent has never known, and that does not list this host any more, nobody tells it.
+        unknown = repeated or key[0] not in looked_at
+        if not registered and unknown and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS:
             found.add(key)
-        if (
-            not registered
-            and (unknown_since or key[0] not in looked_at)
-            and at >= now - _FLOOR_SECONDS - API_LAG_SECONDS
-        ):
-            found.add(key)  # of a group that does not list this host any more nobody can tell since when
         if not registered or at < since:
             continue
         undone = any(k == key and not again for _, k, again in play.touches[number + 1 :])
-        if at >= now - UNSEEN_SECONDS or undone:
+        # A drain looks at the groups that held the host, by its looks at its beginning; of others nobody tells it.
+        if at >= now - UNSEEN_SECONDS or undone or (last.changed and key[0] not in looked_at):
             found.add(key)
     return found

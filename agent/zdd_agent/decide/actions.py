@@ -170,11 +170,12 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The operation is over."""
+    """The operation is over. `back`: a drain that goes back has registered again what it deregistered."""
 
     outcome: Outcome
     message: str
     failure: Failure | None = None
+    back: bool = False
 
 
 _Calls = Deregister | Register | Launch | EnterStandby | ExitStandby

@@ -38,6 +38,7 @@ from zdd_agent.decide.actions import (
     Retry,
 )
 from zdd_agent.decide.endings import IllegalStepError, back_again, ended
+from zdd_agent.decide.population import keys
 from zdd_agent.decide.results import (
     Done,
     Found,
@@ -101,12 +102,27 @@ def _found(record: Record, _: State, __: Discover, ___: float, found: Found) -> 
     return replace(record, membership=found.membership, listed=listed)
 
 
+def _found_by_a_drain(
+    record: Record, state: Guarding | Confirming, action: Discover, now: float, found: Found
+) -> Record:
+    known = _found(record, state, action, now, found)
+    # What a drain knew stays: its last work may be under way, whoever has taken this host out of it.
+    before = record.membership if isinstance(state, Confirming) else replace(record.membership, targets=(), spare=())
+    return replace(known, membership=before.joined(found.membership))
+
+
 def _refreshed(record: Record, _: State, __: Refresh, ___: float, result: Refreshed) -> Record:
     return replace(record, membership=result.membership)
 
 
 def _dropped(record: Record, _: State, action: Drop, *__: Any) -> Record:
     return replace(record, membership=record.membership.without_groups(action.groups))
+
+
+def _dropped_by_a_drain(record: Record, state: Guarding, action: Drop, now: float, result: Done) -> Record:
+    # The load balancer may send work for as long as after a deregistration: the group stays, without a target.
+    there = _dropped(record, state, action, now, result).membership
+    return replace(record, membership=replace(record.membership, targets=there.targets, spare=there.spare))
 
 
 def _extended(record: Record, _: State, action: Extend, *__: Any) -> Record:
@@ -146,6 +162,13 @@ def _resumed(record: Record, _: Guarding, action: Resume, now: float, *__: Any) 
 
 def _deregistered(record: Record, state: Claiming, action: Deregister, now: float, *_: Any) -> Record:
     return replace(record, state=Confirming(state.before, departure(state, now), action.claim, state.ending))
+
+
+def _not_all_deregistered(record: Record, state: Claiming, action: Deregister, _: float, result: NotTaken) -> Record:
+    asked, done = keys(action.targets), keys(result.done)
+    return replace(
+        record, state=replace(state, targets=tuple(t for t in state.targets if t.key in done or t.key not in asked))
+    )
 
 
 def _confirmed(record: Record, state: Confirming, *_: Any) -> Record:
@@ -219,7 +242,8 @@ def _in(states: tuple[type, ...], action: type, result: type, step: Step) -> dic
 _SLOT_LOOKS = (LookAtSlots, StandInLine, PassOver, AskHolders)
 
 STEPS: Mapping[tuple[type, type, type], Step] = {
-    **_in((InService, Guarding, Probing), Discover, Found, _found),
+    **_in((InService, Probing), Discover, Found, _found),
+    **_in((Guarding, Confirming), Discover, Found, _found_by_a_drain),
     **_in((Probing, Joining), Refresh, Refreshed, _refreshed),
     **_in((Guarding,), WantSlot, Done, _wanted),
     **_in((Guarding,), ClaimSlot, Done, _taken),
@@ -234,6 +258,7 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((Guarding, Draining), MakeClaim, Done, _claimed),
     **_in((Guarding,), Resume, Done, _resumed),
     **_in((Claiming,), Deregister, Done, _deregistered),
+    **_in((Claiming,), Deregister, NotTaken, _not_all_deregistered),
     **_in((Confirming,), Confirm, Done, _confirmed),
     **_in((Claiming, Confirming, Draining), GoBack, Done, _going_back),
     **_in((Draining,), EnterStandby, Done, _entered_standby),
@@ -246,7 +271,8 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((Joining,), Launch, Done, _launched),
     **_in((Joining, GoingBack), Register, NotTaken, _same),
     **_in((GoingBack,), Register, Done, _same),
-    **_in(_BUSY, Drop, Done, _dropped),
+    **_in(_OF_A_REJOIN, Drop, Done, _dropped),
+    **_in((Guarding,), Drop, Done, _dropped_by_a_drain),
     **_in(_BUSY, Extend, Done, _extended),
     **_in(_BUSY, End, Done, _ended),
     **_in((*_RESTING, *_OF_A_REJOIN), Begin, Done, asked.begun),

@@ -9,8 +9,19 @@ from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, I
 from zdd_agent.decide.endings import IllegalStepError, ended
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Failure, Operation, Outcome, Request, Verb
-from zdd_agent.model.record import Guarding, InService, Leaving, Owner, Probing, Record, State, Underway, Wanted
+from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Request, Verb
+from zdd_agent.model.record import (
+    GoingBack,
+    Guarding,
+    InService,
+    Leaving,
+    Owner,
+    Probing,
+    Record,
+    State,
+    Underway,
+    Wanted,
+)
 
 # The fields of states that hold a moment, seconds since the epoch.
 _MOMENTS = frozenset({"since", "accepted_at", "at", "started_at", "deadline"})
@@ -28,6 +39,8 @@ def begun(record: Record, _: State, action: Begin, now: float, *__: Any) -> Reco
         failure = Failure("cancelled", message, "run `zdd-agent rejoin` after the drain to put this host back")
         record = ended(record, End(Outcome.CANCELLED, message, failure), now)
     before = record.resting
+    if isinstance(before, InService):  # what an earlier drain had to wait for besides is over
+        record = replace(record, membership=record.membership.only_groups(_holding(record)))
     state = Guarding(before) if verb is Verb.DRAIN else Probing(before)
     wanted = Wanted.OUT if verb is Verb.DRAIN else Wanted.IN
     underway = Underway(action.id, action.request, now, action.deadline)
@@ -49,15 +62,29 @@ def attached(record: Record, state: State, action: Attach, now: float, *_: Any) 
         keep_trying=mine.keep_trying or other.keep_trying,
     )
     deadline = one.deadline
-    if mine.timeout is not None and other.timeout is not None:
-        deadline = max(deadline, now + other.timeout)
-        request = replace(request, timeout=deadline - one.started_at)
+    if (given := _deadline(one, other, now)) is not None:
+        deadline, request = given, replace(request, timeout=given - one.started_at)
     elif mine.timeout is None:  # a derived deadline follows the longer wait
         deadline += request.wait - mine.wait if isinstance(state, Guarding) else 0.0
     # What cannot be prevented needs the drain, whoever has called it off.
     cancelled_by = None if other.stopping else one.cancelled_by
     underway = replace(one, request=request, deadline=deadline, cancelled_by=cancelled_by)
-    return replace(record, underway=underway, state=_stricter_state(state, other.until))
+    return replace(record, underway=underway, state=_stricter_state(state, other))
+
+
+def _deadline(one: Underway, other: Request, now: float) -> float | None:
+    """The end of the time that two callers give, seconds: the later one; None where it stays what it is.
+
+    What cannot be prevented comes when its own time is over, whatever anybody else has asked for.
+    """
+    mine = one.request
+    if other.timeout is None:
+        return None
+    theirs = now + other.timeout
+    bounds = mine.stopping and mine.timeout is not None
+    if other.stopping:
+        return min(one.deadline, theirs) if bounds else theirs
+    return None if bounds or mine.timeout is None else max(one.deadline, theirs)
 
 
 def _longest_wait(mine: Request, other: Request, spent: float) -> float:
@@ -82,7 +109,8 @@ def not_to_be_had(record: Record, request: Request) -> tuple[str, ...]:
     """
     one, ending = record.underway, getattr(record.state, "ending", None)
     said = []
-    if request.timeout is not None and one is not None and one.request.timeout is None:
+    mine = one.request if one is not None else request
+    if request.timeout is not None and (mine.timeout is None or (mine.stopping and not request.stopping)):
         said.append("its time-out is not used: the operation under way has its own deadline")
     if ending is not None and request.until is not None and ending.until is not request.until:
         said.append(f"it does not end by `{request.until}`: the drain under way ends by `{ending.until}`{ending.doubt}")
@@ -183,9 +211,15 @@ def is_ours(record: Record, action: Identify) -> bool:
     return not targets or any(target.id in own for target in targets)
 
 
-def _stricter_state(state: Any, until: Until | None) -> Any:
-    """A drain that is past its guard and ends on less than `until` asks for more from now on."""
-    ending = getattr(state, "ending", None)
+def _holding(record: Record) -> frozenset[str]:
+    return frozenset(target.group for target in record.membership.targets)
+
+
+def _stricter_state(state: Any, other: Request) -> Any:
+    """A drain that is past its guard and ends on less than the other caller wants asks for more from now on."""
+    if isinstance(state, GoingBack):
+        return replace(state, again=state.again or Check.MIN_HEALTHY in other.force)
+    ending, until = getattr(state, "ending", None), other.until
     if ending is None or until is None:
         return state
     wanted = stricter(ending.until, until)

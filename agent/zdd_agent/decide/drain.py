@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from zdd_agent.decide import drain_end, guard, guarding, slots, standby
-from zdd_agent.decide.actions import Action, Confirm, Deregister, Drop, End, GoBack, Look, Register, Retry, Sense, Wait
+from zdd_agent.decide.actions import (
+    Action,
+    Confirm,
+    Deregister,
+    Discover,
+    Drop,
+    End,
+    GoBack,
+    Look,
+    Register,
+    Retry,
+    Sense,
+    Wait,
+)
+from zdd_agent.decide.endings import timed_out
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
 from zdd_agent.decide.slot_actions import LookAtSlots
@@ -44,7 +60,7 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     # Another host may count on this one to go back: a cancel comes after that, seconds later.
     if one.cancelled_by is not None and not isinstance(state, Confirming | GoingBack):
         return cancelled(record)
-    gone = seen.missing_groups & {g.arn for g in record.membership.groups} if seen is not None else frozenset()
+    gone = seen.missing_groups & {t.group for t in record.membership.targets} if seen is not None else frozenset()
     # Once this host may have left, the ports of a deleted group are watched on: its last requests may be under way.
     if gone and isinstance(state, Guarding):
         return Drop(gone)
@@ -74,6 +90,13 @@ def cancelled(record: Record) -> End:
 
 
 def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, now: float) -> Action:
+    if evidence.refused is not None:
+        error, _ = evidence.refused
+        value = None if error.value is None else str(error.value)
+        denied = Failure(error.kind.wire, error.message, error.hint, value)
+        if one.request.stopping:
+            return End(Outcome.FAILED, "", denied)  # out of some groups is better than out of none
+        return GoBack(denied, _back_by(record.membership, now))
     seen = evidence.seen
     if seen is None:
         return Look()
@@ -93,10 +116,14 @@ def _confirming(
 ) -> Action:
     seen, membership, left = evidence.seen, record.membership, state.left
     settled = left.accepted_at + guard.SETTLE_SECONDS
+    # Where work can come for a shorter time than the API may lag, the drain itself is over before that.
+    sure = max(settled, left.accepted_at + min(API_LAG_SECONDS, longest_floor(membership, rules.floor_seconds)))
     if seen is None:
         note = "deregistered; looking again whether other hosts left at the same moment"
-        return _wait(settled, note, state.ending, evidence, now) if now < settled else Look()
-    there = membership.without_groups(seen.missing_groups)
+        look = Look() if now < sure else Discover()
+        return _wait(settled, note, state.ending, evidence, now) if now < settled else look
+    # The race is about the groups that this host has left, and not about one that the last look has found.
+    there = membership.only_groups(frozenset(t.group for t in left.targets) - seen.missing_groups)
     found = guard.race(state.claim, left, there, seen, rules.min_healthy)
     if found.short and not one.request.stopping and Check.MIN_HEALTHY not in one.request.force:
         if found.gives_way:
@@ -105,11 +132,10 @@ def _confirming(
         again = left.accepted_at + guard.YIELD_SECONDS
         note = "waiting for a host that left at the same moment to go back"
         return Wait(again, note) if now < again else Look()
-    # Where work can come for a shorter time than the API may lag, the drain itself is over before that.
-    sure = max(settled, left.accepted_at + min(API_LAG_SECONDS, longest_floor(membership, rules.floor_seconds)))
-    if seen.seen_at >= sure:
+    # The last look is a discovery: the first one may not have shown a group that this host had joined just before.
+    if evidence.found_at >= sure:
         return Confirm()
-    return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Look()
+    return _wait(sure, "deregistered; looking once more", state.ending, evidence, now) if now < sure else Discover()
 
 
 def _standby(
@@ -140,7 +166,7 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     states = states or "the API says `unused`, but the load balancer's nodes may still send new work"
     if now >= one.deadline:
         hung = "" if states == held else drain_end.hung(state, evidence.senses, now)
-        return guarding.timed_out(one, f"{states}{hung}")
+        return timed_out(one, f"{states}{hung}")
     if not left:
         return _wait(one.deadline if now >= floor else min(floor, one.deadline), states, state.ending, evidence, now)
     # A target that reads as registered was registered again by others, or the API lags: there is no delay to wait for.
@@ -177,18 +203,19 @@ def _going_back(
         message = f"cannot go back: {record.leaving.why}"
         return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
     give_up = guarding.give_up_at(one)
-    if evidence.returned_at is not None:
+    if evidence.returned_at is not None or not state.left.targets:
         # Until AWS shows this, an answer may be older than the lost race: whoever asks next would leave once more.
-        shown_at = evidence.returned_at + API_LAG_SECONDS
+        shown_at = (evidence.returned_at or -inf) + API_LAG_SECONDS
         if now < shown_at and one.cancelled_by is None:
             return Wait(shown_at, f"registered again, waiting until AWS shows it: {state.failure.message}")
-        if (now < give_up or one.request.stopping) and one.cancelled_by is None:
+        refused = state.failure.kind == Kind.REFUSED.wire
+        if ((refused and now < give_up) or one.request.stopping or state.again) and one.cancelled_by is None:
             return Retry(max(give_up, now) + DISCOVERY_SECONDS)
-        return End(Outcome.REFUSED, "", state.failure)
+        return End(Outcome.REFUSED if refused else Outcome.FAILED, "", state.failure, back=True)
     if evidence.refused is not None:
         error, at = evidence.refused
         if now >= one.deadline:
-            return guarding.timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
+            return timed_out(one, f"{state.failure.message}; and it cannot go back: {error.message}")
         again = min(at + rules.poll_seconds, one.deadline)
         if now < again:
             return Wait(again, f"cannot go back yet, retrying: {error.message}")

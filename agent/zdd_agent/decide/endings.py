@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from zdd_agent.decide import slots
 from zdd_agent.decide.actions import End
-from zdd_agent.model.operation import LAST_PHASE, Operation, Outcome
+from zdd_agent.errors import Kind
+from zdd_agent.model.operation import LAST_PHASE, Failure, Operation, Outcome
 from zdd_agent.model.record import (
     PHASES,
     Claiming,
@@ -77,7 +78,7 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
             return Out(departure(record.state, now), why)
         case Draining(left) if good:
             return Drained(left, end.message, now)
-        case GoingBack(before, left) if end.outcome is Outcome.REFUSED:
+        case GoingBack(before, left) if end.back:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
             # In Standby it stays out for its group: the next rejoin has to leave it.
             return InService() if whole and not left.standby else back_again(before, now)
@@ -100,3 +101,10 @@ def back_again(before: Resting, now: float, why: str = "a drain has put it back 
     from now.
     """
     return before if isinstance(before, InService) else Out(replace(before.left, accepted_at=now), why)
+
+
+def timed_out(one: Underway, pending_work: str) -> End:
+    """The end of a drain whose time is over."""
+    message = f"cannot finish the drain in {one.deadline - one.started_at:.0f} s: {pending_work}"
+    hint = "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back"
+    return End(Outcome.TIMED_OUT, "", Failure(Kind.TIMED_OUT.wire, message, hint))

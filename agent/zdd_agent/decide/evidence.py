@@ -75,6 +75,7 @@ class Evidence:
     Args:
         looks: what AWS said since the last change of ours, the latest first.
         looked_at: when the last of them was complete, seconds.
+        found_at: when the last discovery began, seconds: it sees every group that holds this host.
         nothing_since: when a discovery first found that no target group holds this host, seconds; None while one does.
         refreshed: the groups' settings have been read, and whether this instance is terminated, since a registration.
         terminating: Auto Scaling is about to terminate this instance.
@@ -82,13 +83,15 @@ class Evidence:
         tallies: the probes of the app before a registration.
         probe_again_at: the moment of the next one, seconds.
         returned_at: when what a drain that goes back deregistered was registered again, seconds; None before.
-        refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
+        refused: why AWS would not do what was asked, and when it said so (seconds).
+        refused_since: when it said so first, seconds.
         senses: what the kernel told; our own changes do not end it.
         slots: who holds a slot of this host's fleet, and who waits.
     """
 
     looks: tuple[Observation, ...] = ()
     looked_at: float = float("-inf")
+    found_at: float = float("-inf")
     nothing_since: float | None = None
     refreshed: bool = False
     terminating: bool = False
@@ -97,6 +100,7 @@ class Evidence:
     probe_again_at: float = 0.0
     returned_at: float | None = None
     refused: tuple[AgentError, float] | None = None
+    refused_since: float = 0.0
     senses: Senses = Senses()
     slots: SlotEvidence = field(default_factory=SlotEvidence)
 
@@ -129,7 +133,7 @@ class Evidence:
             case Found(membership, seen, terminating, place):
                 since = None if membership.targets else self.nothing_since or now
                 told = replace(self._looked(seen, now), refreshed=True, terminating=terminating, place=place)
-                return replace(told, nothing_since=since)
+                return replace(told, nothing_since=since, found_at=seen.seen_at)
             case Refreshed(_, _, terminating):
                 return replace(self, refreshed=True, terminating=terminating)
             case Seen(seen):
@@ -139,7 +143,8 @@ class Evidence:
             case Sensed(senses):
                 return replace(self, senses=senses)
             case NotTaken(error):
-                return replace(self._outdated(), refused=(error, now))
+                since = now if self.refused is None else self.refused_since
+                return replace(self._outdated(), refused=(error, now), refused_since=since)
             case SlotsSeen() | SlotMissed() | SlotsSilent():
                 return replace(self, slots=self.slots.after(result, now))
             case Done():

@@ -122,7 +122,7 @@ def shortages(
 def leaving(membership: Membership, seen: Observation) -> Membership:
     """The part of the membership that a load balancer may send work to; only that can leave a gap."""
     arns = {t.group for t in membership.targets if (h := seen.of(t)) is not None and h.state not in _LEFT}
-    return membership.without_groups(frozenset(g.arn for g in membership.groups) - arns)
+    return membership.only_groups(frozenset(arns))
 
 
 @dataclass(frozen=True, slots=True)

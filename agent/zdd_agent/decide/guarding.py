@@ -7,6 +7,7 @@ from math import inf
 
 from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, slots, standby
 from zdd_agent.decide.actions import Action, Discover, End, Extend, Look, MakeClaim, Sense, Wait
+from zdd_agent.decide.endings import timed_out
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, not_in_use, registered
 from zdd_agent.decide.timing import MARGIN_SECONDS, drain_timeout, longest_floor
@@ -32,23 +33,22 @@ def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, n
     if seen is None:
         return Discover()
     if not membership.targets:
-        return _nothing(one, evidence, seen, now)
+        return _nothing(one, membership, evidence, seen, now, rules)
     if not registered(membership, seen):
-        return earlier_drain.taken_up(record, state, one, evidence, now, rules)
+        found = earlier_drain.taken_up(record, state, one, evidence, now, rules)
+        if not isinstance(found, Failure):
+            return found
+        return _refused(record, one, seen, found, Discover(), now) or End(Outcome.REFUSED, "", found)
     if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
         return End(Outcome.REFUSED, "", failure)
     if (step := _slot(record, one, evidence, seen, now, rules)) is not None:
         return step
     short = standby.refusal(one.request, evidence.place, state.before, rules)
     failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
-    give_up = give_up_at(one)
-    if failure is not None and now < give_up and record.leaving is None:
-        due = min(seen.look_again_at, give_up)
-        if now < due:
-            return Wait(due, f"refused for now, retrying: {failure.message}")
-        return Discover() if short else Look()
-    if failure is not None and not one.request.stopping:
-        return End(Outcome.REFUSED, "", failure)
+    if failure is not None:
+        again = Discover() if short else Look()
+        if (waits := _refused(record, one, seen, failure, again, now)) is not None:
+            return waits
     return _allowed(record, one, seen, evidence, now, rules, failure)
 
 
@@ -64,6 +64,17 @@ def _slot(
     if step is None and record.slot is not None and record.slot.since - seen.seen_at > guard.CLAIM_SECONDS:
         return Look()  # it stood in line: the guard must not go by what was true before
     return step
+
+
+def _refused(
+    record: Record, one: Underway, seen: Observation, failure: Failure, again: Discover | Look, now: float
+) -> Action | None:
+    """Wait and ask again as long as the caller does, then refuse; None for a stop that cannot be prevented."""
+    give_up = give_up_at(one)
+    if now < give_up and record.leaving is None:
+        due = min(seen.look_again_at, give_up)
+        return Wait(due, f"refused for now, retrying: {failure.message}") if now < due else again
+    return None if one.request.stopping else End(Outcome.REFUSED, "", failure)
 
 
 def _allowed(
@@ -149,23 +160,24 @@ def claim(
     )
 
 
-def _nothing(one: Underway, evidence: Evidence, seen: Observation, now: float) -> Action:
-    """No target group holds this host, says AWS: believed once a look after the API's lag says so too."""
+def _nothing(
+    one: Underway, membership: Membership, evidence: Evidence, seen: Observation, now: float, rules: Rules
+) -> Action:
+    """No target group holds this host, says AWS: believed once a look after the API's lag says so too.
+
+    What held it when the drain began may have let it go just now: its nodes may send work until the floor is over.
+    """
     since = seen.seen_at if evidence.nothing_since is None else evidence.nothing_since
-    sure = since + API_LAG_SECONDS
+    agreed = since + API_LAG_SECONDS
+    sure = max(agreed, since + longest_floor(membership, rules.floor_seconds))
     if seen.seen_at >= sure:
         return End(Outcome.SUCCEEDED, "nothing to drain: no target group holds this host")
+    if one.request.timeout is None and one.deadline < sure:
+        return Extend(sure + MARGIN_SECONDS)
     if now >= one.deadline:
         return timed_out(one, "no target group holds this host, by a look that can be late")
-    again = min(sure, one.deadline)
+    again = min(agreed if seen.seen_at < agreed else sure, one.deadline)
     return Wait(again, "no target group holds this host; looking again") if now < again else Discover()
-
-
-def timed_out(one: Underway, pending_work: str) -> End:
-    """The end of a drain whose time is over."""
-    message = f"cannot finish the drain in {one.deadline - one.started_at:.0f} s: {pending_work}"
-    hint = "run `zdd-agent drain` again to go on waiting, or `zdd-agent rejoin` to go back"
-    return End(Outcome.TIMED_OUT, "", Failure(Kind.TIMED_OUT.wire, message, hint))
 
 
 def give_up_at(one: Underway) -> float:

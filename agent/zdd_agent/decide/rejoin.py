@@ -126,12 +126,18 @@ def _joining(record: Record, state: Joining, one: Underway, evidence: Evidence, 
     if evidence.refused is None:
         return Register(absent(membership, seen) if seen else membership.targets)
     # Whether AWS takes a target that still drains is not documented for addresses; where not, wait until it is gone.
-    error, _ = evidence.refused
+    error, at = evidence.refused
     if seen is None:
         return Look()
     if drains := draining(membership, seen):
         return _until_drained(state, membership, drains, one, evidence, seen, now)
     if any(draining(membership, earlier) for earlier in evidence.looks[1:]):
+        return Register(absent(membership, seen))
+    # A look can be late, and the last moment of the delay can have been in between: refused twice, apart by the lag.
+    if seen.seen_at < (sure := at + API_LAG_SECONDS) and now < one.deadline:
+        again = min(sure, one.deadline)
+        return Wait(again, f"{error.message}; looking again") if now < again else Look()
+    if at - evidence.refused_since < API_LAG_SECONDS and now < one.deadline:
         return Register(absent(membership, seen))
     return _failed(Kind.FAILED, error.message, error.hint)
 

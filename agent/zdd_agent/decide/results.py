@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zdd_agent.errors import AgentError
 from zdd_agent.model.auto_scaling import ScalingPlace
-from zdd_agent.model.aws import Membership
+from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.operation import Observation, ProbeResult
 from zdd_agent.model.slots import SlotTable
 
@@ -59,9 +59,10 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class NotTaken:
-    """AWS refuses, for a reason that may pass: to register an address, perhaps, that still drains."""
+    """AWS refuses: to register an address, perhaps, that still drains. `done` are the targets that it did take."""
 
     error: AgentError
+    done: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,11 @@ def longest_floor(membership: Membership, floor_seconds: Mapping[BalancerKind, f
     return max((floor_seconds[g.kind] for g in membership.groups if g.balancers), default=0.0)
 
 
+def is_soon_forgotten(membership: Membership, floor_seconds: Mapping[BalancerKind, float]) -> bool:
+    """Whether AWS may show nothing of a deregistration any more while work can still come."""
+    return any(g.balancers and g.deregistration_delay < floor_seconds[g.kind] for g in membership.groups)
+
+
 def longest_delay(membership: Membership) -> float:
     """Seconds that AWS takes to let go of all targets that are deregistered at the same moment."""
     return max((group.deregistration_delay for group in membership.groups), default=0.0)

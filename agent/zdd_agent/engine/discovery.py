@@ -19,8 +19,9 @@ def find(
     names: Sequence[str],
     known: Collection[str] = (),
     attached: Callable[[], tuple[str, ...]] = tuple,
+    left: Collection[TargetGroup] = (),
 ) -> tuple[Membership, tuple[TargetGroup, ...], tuple[TargetHealth, ...]]:
-    """This host's membership, the groups that were asked, and the health of all their targets.
+    """This host's membership, the groups that were asked, and the health of the targets of those that hold it.
 
     It finds the host's instance ID, and every address that any of its network interfaces has now. Without `names`
     only the groups of the host's own VPC are asked: the same address can belong to somebody else's host in another
@@ -34,12 +35,15 @@ def find(
         known: names and ARNs of groups that existed: it is not an error when one of them is gone.
         attached: the ARNs of the groups that its Auto Scaling group registers it with: these are asked where the VPC
             has too many.
+        left: the groups that an operation has taken this host out of. The health of their targets is told as well, and
+            what only costs a call to know of them is known.
 
     Raises:
         AgentError: TARGET_GROUP_NOT_FOUND when a named group does not exist and was never known. CONFIGURATION when
             the VPC has more than SCAN_LIMIT groups and none is named or attached.
     """
     groups = _named(aws, names, known) if names else _in_vpc(aws, identity, attached)
+    old = {group.arn: group for group in left}
     mine: list[Target] = []
     population: list[TargetHealth] = []
     holding: list[TargetGroup] = []
@@ -49,8 +53,10 @@ def find(
             health = aws.health(group.arn)
             targets = own_targets(identity, group, health)
             if targets:
-                holding.append(aws.with_attributes(group))
+                before = old.get(group.arn)
+                holding.append(group.with_attributes_of(before) if before else aws.with_attributes(group))
                 mine.extend(targets)
+            if targets or group.arn in old:
                 population.extend(health)
         except AgentError as error:
             if error.kind is not Kind.TARGET_GROUP_NOT_FOUND:

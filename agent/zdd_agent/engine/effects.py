@@ -27,7 +27,7 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace, Transition
+from zdd_agent.model.auto_scaling import IN_STANDBY, TERMINATED, ScalingPlace, Transition
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Request, Verb
 from zdd_agent.model.record import Guarding, Record, Warming
@@ -111,8 +111,7 @@ class Effects:
             case Sense():
                 return self._sense(record, evidence)
             case Deregister(targets):
-                self._each_group(membership, targets, self._aws.deregister, "deregistered")
-                return Done()
+                return self._deregister(membership, targets)
             case Register(targets):
                 return self._register(membership, targets)
             case _:
@@ -162,6 +161,19 @@ class Effects:
         self._supervisor.alive(f"probing {target}")
         return self._prober.check(group, target)
 
+    def _deregister(self, membership: Membership, targets: tuple[Target, ...]) -> Done | NotTaken:
+        done: tuple[Target, ...] = ()
+        for group in membership.groups:
+            own = tuple(t for t in targets if t.group == group.arn)
+            try:
+                self._each_group(membership, own, self._aws.deregister, "deregistered")
+            except AgentError as error:
+                if error.transient:
+                    raise
+                return NotTaken(error, done)  # what is done must be undone: the host is not left half out
+            done += own
+        return Done()
+
     def _register(self, membership: Membership, targets: tuple[Target, ...]) -> Done | NotTaken:
         refused: AgentError | None = None
         for group in membership.groups:
@@ -206,12 +218,23 @@ class Effects:
         try:
             (self._scaling.enter_standby if enters else self._scaling.exit_standby)(action.group)
         except AgentError as error:
+            if not enters and error.kind is Kind.REFUSED and not self._stands_by(self._scaling, action.group):
+                self._ledger.say(f"nothing to leave: this host is not in Standby in {action.group} any more")
+                return Done()
             # Where the way in is denied, too, the host has to go back: it has left its target groups by now.
             if error.kind is Kind.REFUSED or (enters and error.kind is Kind.AWS_DENIED):
                 return NotTaken(error)
             raise
         self._ledger.say(f"{'entered' if enters else 'left'} Standby in {action.group}")
         return Done()
+
+    def _stands_by(self, scaling: Scaling, group: str) -> bool:
+        """Whether this host is, or may be, in Standby there: others may have detached it, or deleted the group."""
+        try:
+            place = scaling.place(0.0)
+        except AgentError:
+            return True
+        return place is not None and place.group.name == group and place.state in IN_STANDBY
 
     def _each_group(
         self,

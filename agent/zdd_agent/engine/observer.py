@@ -70,17 +70,19 @@ class Observer:
         began = self._clock.now()
         identity = self._metadata.identity()
         known = {*before.named, *(word for g in before.groups for word in (g.arn, g.name))}
-        found, asked, population = find(self._aws, identity, self._names, known, self._attached)
+        left = before.groups if out else ()
+        found, asked, population = find(self._aws, identity, self._names, known, self._attached, left)
         if verb is Verb.REJOIN and (belongs := self._belongs(found, asked, out=out)):
             absent = tuple(g for g in belongs if g.arn not in {h.arn for h in found.groups})
             absent = tuple(self._aws.with_attributes(g) for g in absent)
             found = found.joined(Membership(absent, named_targets(identity, absent)))
+        missing: frozenset[str] = frozenset()
         if out:
             unasked = [g for g in before.groups if g.arn not in {h.arn for h in asked}]
             more, missing = self._ask(unasked, by)
             population = (*population, *more)
             found = before.without_groups(missing).joined(found)
-        return found, self._observed(found, population, frozenset(), listed, began, pace)
+        return found, self._observed(found, population, missing, listed, began, pace)
 
     def look(self, membership: Membership, listed: Iterable[Target], pace: float, by: float) -> Observation:
         """The health of every target of the membership's groups. A group that is gone counts as missing.

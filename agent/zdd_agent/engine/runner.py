@@ -12,7 +12,7 @@ from zdd_agent.decide.actions import Action, End, Look, MakeClaim, Probe, Resume
 from zdd_agent.decide.again import again_at
 from zdd_agent.decide.evidence import Evidence, Sensed, Senses
 from zdd_agent.decide.results import Found
-from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, longest_delay
+from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, is_soon_forgotten, longest_delay
 from zdd_agent.engine.effects import Effects, Pace
 from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.ledger import Ledger
@@ -205,11 +205,15 @@ class Runner:
             self._warned_at = now
 
     def _watch_on(self, record: Record, now: float) -> None:
-        """Go on watching a drained host for as long as AWS shows it draining: a second drain then need not wait."""
+        """Go on watching a drained host as long as somebody may take it out unseen: a second drain then need not wait.
+
+        That is as long as AWS shows it draining; and for ever where AWS need not show a deregistration.
+        """
         senses = self._evidence.senses
         if not isinstance(record.state, Drained) or senses.watch is None or senses.blind:
             return
-        if now < record.state.left.accepted_at + longest_delay(record.membership) + MARGIN_SECONDS:
+        unseen = is_soon_forgotten(record.membership, self._rules.floor_seconds)
+        if unseen or now < record.state.left.accepted_at + longest_delay(record.membership) + MARGIN_SECONDS:
             self._evidence = Evidence(senses=self._sampler.sense(senses, record.membership))
         else:
             self._evidence = Evidence()

@@ -197,6 +197,10 @@ class Membership:
             self.named,
         )
 
+    def only_groups(self, arns: frozenset[str]) -> Membership:
+        """The part of the membership that these groups hold."""
+        return self.without_groups(frozenset(g.arn for g in self.groups) - arns)
+
     def without_target(self, target: Target) -> Membership:
         """The membership without this target, and without its group if the group held no other."""
         targets = tuple(t for t in self.targets if t.key != target.key)

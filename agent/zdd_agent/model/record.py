@@ -146,11 +146,12 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class GoingBack:
-    """It has to be in service after all: it registers what it deregistered, then ends with `failure`."""
+    """It registers what it deregistered, then ends with `failure`; or leaves again for whoever skips the guard."""
 
     before: Resting
     left: Departure
     failure: Failure
+    again: bool = False
 
 
 # The states of a rejoin.
@@ -203,10 +204,7 @@ PHASES: Mapping[type, Phase] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """An operation under way. Moments are seconds since the epoch.
-
-    `request.timeout`: the settings' time-out where the caller gave none; None: derived.
-    """
+    """An operation under way. `request.timeout`: of the settings where the caller gave none. Moments are seconds."""
 
     id: str
     request: Request

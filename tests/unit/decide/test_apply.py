@@ -163,8 +163,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Guarding, Identify, Done): STAYS,
     (Guarding, Leave, Done): STAYS,
     (Claiming, Deregister, Done): Confirming,
+    (Claiming, Deregister, NotTaken): STAYS,
     (Claiming, GoBack, Done): GoingBack,
-    (Claiming, Drop, Done): STAYS,
     (Claiming, Extend, Done): STAYS,
     (Claiming, End, Done): Out,
     (Claiming, Attach, Done): STAYS,
@@ -172,9 +172,9 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Claiming, Boot, Done): STAYS,
     (Claiming, Identify, Done): STAYS,
     (Claiming, Leave, Done): STAYS,
+    (Confirming, Discover, Found): STAYS,
     (Confirming, Confirm, Done): Draining,
     (Confirming, GoBack, Done): GoingBack,
-    (Confirming, Drop, Done): STAYS,
     (Confirming, Extend, Done): STAYS,
     (Confirming, End, Done): Out,
     (Confirming, Attach, Done): STAYS,
@@ -186,7 +186,6 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Draining, GoBack, Done): GoingBack,
     (Draining, EnterStandby, Done): STAYS,
     (Draining, EnterStandby, NotTaken): STAYS,
-    (Draining, Drop, Done): STAYS,
     (Draining, Extend, Done): STAYS,
     (Draining, End, Done): Out,
     (Draining, Attach, Done): STAYS,
@@ -197,7 +196,6 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (GoingBack, Register, Done): STAYS,
     (GoingBack, Register, NotTaken): STAYS,
     (GoingBack, Retry, Done): Guarding,
-    (GoingBack, Drop, Done): STAYS,
     (GoingBack, Extend, Done): STAYS,
     (GoingBack, End, Done): Out,
     (GoingBack, Attach, Done): STAYS,
@@ -371,8 +369,6 @@ def rests_after(state: Any, outcome: Outcome) -> Any:
             return state.before
         case Claiming():
             return Out(Departure(START - 90, NOW, (ME,), ("10.0.9.1",)), why)
-        case GoingBack() if outcome is Outcome.REFUSED:
-            return InService()
         case Joining() | Warming():
             return Out(replace(LEFT, accepted_at=NOW), why)
         case _:
@@ -414,11 +410,26 @@ def test_a_rejoin_that_fails_on_a_host_that_never_left_leaves_no_departure(state
     assert apply(record(state), End(outcome, ""), Done(), NOW).state == InService()
 
 
+def test_a_drain_that_has_gone_back_leaves_the_host_in_service() -> None:
+    went_back = End(Outcome.REFUSED, "", FAILURE, back=True)
+    assert apply(record(GoingBack(InService(), LEFT, FAILURE)), went_back, Done(), NOW).state == InService()
+
+
+def test_what_aws_refuses_to_deregister_is_not_among_what_going_back_registers() -> None:
+    second = Target(arn("second"), "i-me", 8080)
+    claiming = Claiming(InService(), START - 90, (ME, second), (), CLAIM, ENDING)
+    denied = NotTaken(AgentError(Kind.AWS_DENIED, "denied"), done=(ME,))
+    after = apply(record(claiming), Deregister((ME, second), CLAIM), denied, NOW)
+    assert after.state == replace(claiming, targets=(ME,))
+    again = apply(after, Deregister((second,), CLAIM), replace(denied, done=()), NOW)
+    assert again.state == replace(claiming, targets=(ME,))
+
+
 def test_a_host_that_went_back_with_a_part_of_its_targets_is_out_without_proof_from_now_on() -> None:
     second = Target(arn("web"), "i-me", 9090)
     before = Out(replace(LEFT, targets=(second,)), "why")
     standing = replace(record(GoingBack(before, LEFT, FAILURE)), membership=Membership((group(),), (ME, second)))
-    after = apply(standing, End(Outcome.REFUSED, "", FAILURE), Done(), NOW).state
+    after = apply(standing, End(Outcome.REFUSED, "", FAILURE, back=True), Done(), NOW).state
     assert after == Out(replace(before.left, accepted_at=NOW), IN_PART)
 
 
@@ -461,8 +472,24 @@ def test_a_launch_is_remembered_until_the_group_has_registered_the_host() -> Non
 
 
 def test_groups_that_are_gone_leave_the_membership() -> None:
-    after = apply(record(Draining(LEFT, ENDING)), Drop(frozenset({arn("web")})), Done(), NOW)
+    after = apply(record(Probing(InService())), Drop(frozenset({arn("web")})), Done(), NOW)
     assert after.membership == Membership()
+
+
+def test_a_drain_goes_on_knowing_the_groups_that_have_let_this_host_go_until_the_next_operation() -> None:
+    dropped = apply(record(Guarding(InService())), Drop(frozenset({arn("web")})), Done(), NOW)
+    assert dropped.membership == Membership((group(),), ())
+    second = Membership((group("second"),), (Target(arn("second"), "i-me", 8080),))
+    found = apply(record(Guarding(InService())), Discover(), Found(second, SEEN), NOW)
+    assert found.membership == Membership((group(), group("second")), second.targets)
+    ended = apply(found, End(Outcome.REFUSED, "", FAILURE), Done(), NOW)
+    assert apply(ended, Begin("new", Request(Verb.DRAIN, 0), NOW + 300), Done(), NOW).membership == second
+
+
+def test_a_discovery_after_the_deregistration_adds_what_it_finds() -> None:
+    second = Membership((group("second"),), (Target(arn("second"), "i-me", 8080),))
+    after = apply(record(Confirming(InService(), LEFT, CLAIM, ENDING)), Discover(), Found(second, SEEN), NOW)
+    assert after.membership == WEB.joined(second)
 
 
 def test_a_discovery_that_does_not_find_this_host_keeps_who_was_listed() -> None:

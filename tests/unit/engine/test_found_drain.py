@@ -8,10 +8,12 @@ import pytest
 
 from fakes import START, FakeAws, FakeClock, arn, group
 from host import Host, succeeded
+from lagging_aws import LaggingAws
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import State, Target, TargetGroup
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
+from zdd_agent.model.record import Confirming
 
 DELAY = 300.0
 
@@ -23,6 +25,16 @@ class Refusing(FakeAws):
         draining = {h.target for h in self.health(asked.arn) if h.state is State.DRAINING}
         self.calls.pop()  # that was not the agent
         if asked.target_type == "ip" and draining.intersection(targets):
+            self._called("RegisterTargets")
+            raise AgentError(Kind.FAILED, "cannot call RegisterTargets: InvalidTarget: still being deregistered")
+        super().register(asked, targets)
+
+
+class LateRefusing(LaggingAws):
+    """The same, and it shows late what it has accepted."""
+
+    def register(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
+        if any(gone is not None and self.clock.time < gone for _, _, _, gone in self._targets.values()):
             self._called("RegisterTargets")
             raise AgentError(Kind.FAILED, "cannot call RegisterTargets: InvalidTarget: still being deregistered")
         super().register(asked, targets)
@@ -89,3 +101,34 @@ def test_a_time_out_that_was_asked_for_is_kept_while_aws_refuses() -> None:
     assert operation.outcome is Outcome.TIMED_OUT
     assert "still being deregistered" in operation.message + str(operation.failure)
     assert host.clock.now() - began < 60
+
+
+def test_a_rejoin_that_is_refused_while_the_api_does_not_show_yet_that_the_target_drains_waits_as_well() -> None:
+    aws = LateRefusing(FakeClock(), [group(target_type="ip", deregistration_delay=60.0)], lag=0.0)
+    host = Host(aws=aws)
+    aws.put("web", "10.0.0.1")
+    aws.put_sibling("web")
+    host.rest(100)
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Confirming):
+        host.turn()
+    host.restart("boot-2")
+    aws.lag = 9.0
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
+
+
+def test_a_rejoin_that_is_refused_in_the_last_moment_of_the_delay_tries_once_more() -> None:
+    host = drained_host(group(target_type="ip", deregistration_delay=60.0))
+    register, refused = host.aws.register, []
+
+    def refusing(asked: TargetGroup, targets: Sequence[Target]) -> None:
+        if not refused:
+            refused.append(asked)
+            host.clock.time = START + 60.1  # from here on AWS lists it no more
+            raise AgentError(Kind.FAILED, "cannot call RegisterTargets: InvalidTarget: still being deregistered")
+        register(asked, targets)
+
+    host.aws.register = refusing  # type: ignore[method-assign]  the fake's own seam
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message

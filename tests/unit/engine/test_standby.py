@@ -293,3 +293,54 @@ def test_doctor_names_the_missing_permission_and_changes_nothing(call: str) -> N
     assert call in finding.said
     assert host.scaling.state == "InService"
     assert host.scaling.of.desired == 2
+
+
+def out_before_the_mode_was_set(minimum: int) -> Host:
+    """Its drain timed out without Standby; then somebody turned the mode on."""
+    host = host_of(minimum=minimum, mode="watch")
+    assert host.do(Verb.DRAIN, 60.0).outcome is Outcome.TIMED_OUT
+    host.settings = host.settings.model_copy(update={"auto_scaling": type(host.settings.auto_scaling)(mode="standby")})
+    host.restart()
+    host.scaling.calls.clear()
+    return host
+
+
+@pytest.mark.parametrize("wait", [0.0, 100.0])
+def test_a_host_that_is_out_already_does_not_ask_for_standby_where_the_group_has_no_room(wait: float) -> None:
+    host = out_before_the_mode_was_set(minimum=2)
+    began = host.clock.now()
+    outcome, message = failure_of(host.do(Verb.DRAIN, wait=wait))
+    assert outcome is Outcome.REFUSED
+    assert message == "cannot drain: Standby takes one of 2 desired instances of web-asg, whose minimum is 2"
+    assert host.clock.now() - began >= wait
+    assert not host.scaling.made("EnterStandby")
+    assert MINE not in host.aws.registered()
+
+
+def test_a_host_that_is_out_already_enters_standby_as_soon_as_the_group_has_room() -> None:
+    host = out_before_the_mode_was_set(minimum=2)
+
+    def more() -> None:
+        host.scaling.of = replace(host.scaling.of, desired=3)
+
+    host.clock.at(host.clock.now() + 40, more)
+    assert succeeded(host.do(Verb.DRAIN, wait=100.0))
+    assert len(host.scaling.made("EnterStandby")) == 1
+
+
+@pytest.mark.parametrize("state", [None, "InService"])
+def test_a_host_that_its_group_has_let_go_meanwhile_has_no_standby_to_leave(state: str | None) -> None:
+    host = host_of()
+    assert succeeded(host.do(Verb.DRAIN))
+    host.scaling.of = replace(host.scaling.of, name="another-asg")
+    host.scaling.state = state  # detached; or attached to another group since
+
+    def refused(group: str, instance_id: str) -> None:
+        host.scaling.calls.append(("ExitStandby", host.clock.now()))
+        raise AgentError(Kind.REFUSED, "cannot call ExitStandby: it is not part of the group", transient=True)
+
+    host.scaling.exit_standby = refused  # type: ignore[method-assign]  the fake's own seam
+    assert succeeded(host.do(Verb.REJOIN))
+    assert len(host.scaling.made("ExitStandby")) == 1
+    assert MINE in host.aws.registered()
+    assert isinstance(host.record().state, InService)

@@ -10,6 +10,7 @@ import pytest
 
 from fakes import START, FakeAws, FakeClock, arn, group
 from host import Host, succeeded
+from lagging_aws import LaggingAws
 from zdd_agent.decide.evidence import API_LAG_SECONDS
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import (
@@ -27,41 +28,6 @@ from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
 from zdd_agent.model.record import Confirming, Drained, Draining, Ending, InService, Out
 
 ME = ("i-me", 8080)
-
-
-class LaggingAws(FakeAws):
-    """Its answers are this many seconds old; changes take effect at once."""
-
-    def __init__(self, clock: FakeClock, groups: Sequence[TargetGroup], lag: float) -> None:
-        super().__init__(clock, groups)
-        self.lag = lag
-        self._history = [(0.0, dict(self._targets))]
-
-    def remember(self) -> None:
-        self._history.append((self.clock.time, dict(self._targets)))
-
-    def put(self, *words: str, **more: str) -> Target:  # type: ignore[override]  as the fake's
-        target = super().put(*words, **more)  # type: ignore[arg-type]  likewise
-        self.remember()
-        return target
-
-    def register(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
-        super().register(asked, targets)
-        self.remember()
-
-    def deregister(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
-        super().deregister(asked, targets)
-        self.remember()
-
-    def health(self, asked: str) -> tuple[TargetHealth, ...]:
-        now, targets = self.clock.time, self._targets
-        then = now - self.lag
-        self._targets = [known for moment, known in self._history if moment <= then][-1]
-        self.clock.time = then
-        try:
-            return super().health(asked)
-        finally:
-            self.clock.time, self._targets = now, targets
 
 
 def in_service(*groups: TargetGroup, **more: object) -> Host:
@@ -590,11 +556,12 @@ def test_a_wait_goes_on_only_when_the_api_can_show_what_going_back_has_registere
     both_leave(winner, loser, wait=900.0)
     together(winner, loser, seconds=8)
     assert (arn("web"), "i-1", 8080) in loser.aws.registered()
-    asked = loser.aws.calls.count("DescribeTargetGroups")
+    # Only the discovery before a deregistration asks for the attributes.
+    asked = loser.aws.calls.count("DescribeTargetGroupAttributes")
     together(winner, loser, seconds=API_LAG_SECONDS - 5)
-    assert loser.aws.calls.count("DescribeTargetGroups") == asked
+    assert loser.aws.calls.count("DescribeTargetGroupAttributes") == asked
     together(winner, loser, seconds=API_LAG_SECONDS)
-    assert loser.aws.calls.count("DescribeTargetGroups") == asked + 1
+    assert loser.aws.calls.count("DescribeTargetGroupAttributes") == asked + 1
 
 
 def test_going_back_is_tried_until_aws_takes_the_address_that_still_drains() -> None:

@@ -93,6 +93,7 @@ class Watch:
         unseen_at: the last moment at which something may have come unseen.
         worked_at: the last sample in which a connection had work.
         ended: when each peer was last heard on a connection that has ended, except for those in `rows`.
+        checked_at: the last moment at which a connection came that may have been a health check.
     """
 
     began_at: float
@@ -105,6 +106,7 @@ class Watch:
     unseen_at: float
     worked_at: float
     ended: Mapping[Node, float]
+    checked_at: float = _NEVER
 
     @classmethod
     def begin(cls, sample: Sample, checks: Schedules, quiet_seconds: float) -> Watch:
@@ -144,8 +146,9 @@ class Watch:
         if len(heard) > MAX_HEARD:
             heard = dict(sorted(heard.items(), key=lambda one: one[1])[-MAX_HEARD // 2 :])
         unseen_at = at if sample.lost else self.unseen_at
+        checked_at = max((moment for _, moment in came), default=self.checked_at)
         now = replace(self, at=at, listening=sample.listening, tracks=tracks, rows=rows)
-        return _judged(replace(now, unseen_at=unseen_at, ended=heard))
+        return _judged(replace(now, unseen_at=unseen_at, ended=heard, checked_at=checked_at))
 
     @property
     def open(self) -> tuple[Track, ...]:
