@@ -47,7 +47,7 @@ def taken_up(record: Record, state: Guarding, one: Underway, evidence: Evidence,
     )
     if not isinstance(ending, Ending):
         return ending
-    if not standby.group_of(before) and evidence.place is not None and evidence.place.state == IN_SERVICE:
+    if evidence.place is not None and evidence.place.state == IN_SERVICE:
         ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, before, rules))
     return Resume(
         accepted_at=_accepted_at(left, membership, seen, proved=isinstance(before, Drained)),

@@ -26,7 +26,7 @@ from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.auto_scaling import TERMINATED, ScalingPlace, Transition
+from zdd_agent.model.auto_scaling import IN_STANDBY, TERMINATED, ScalingPlace, Transition
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Request, Verb
 from zdd_agent.model.record import Guarding, Record, Warming
@@ -181,6 +181,8 @@ class Effects:
         return Done()
 
     def _move(self, action: EnterStandby | ExitStandby) -> Done | NotTaken:
+        if self._scaling is None and self._metadata.lifecycle_state() not in IN_STANDBY:
+            return Done()  # somebody has taken it out of Standby by hand
         if self._scaling is None:
             raise AgentError(
                 Kind.CONFIGURATION,
