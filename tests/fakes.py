@@ -236,6 +236,7 @@ class FakeAutoScaling:
     """A group with this host in it. A hook is answered only while the host waits for it; moments are the fake clock's.
 
     `waits_from`: when the hook's state begins; None where it never does. `calls` names each call with its moment.
+    `lost` are what a caller gets instead of the answer, once the call has taken effect.
     """
 
     clock: FakeClock
@@ -245,6 +246,7 @@ class FakeAutoScaling:
     waits_from: float | None = None
     completed_at: float | None = None
     denied: dict[str, AgentError] = field(default_factory=dict)
+    lost: dict[str, list[BaseException]] = field(default_factory=dict)
     calls: list[tuple[str, float]] = field(default_factory=list)
     completes: Callable[[], None] = lambda: None
     standby_seconds: float = 300.0
@@ -271,6 +273,7 @@ class FakeAutoScaling:
         self._must_wait(hook, instance_id)
         self.completed_at = self.clock.now()
         self.completes()
+        self._answered("CompleteLifecycleAction")
 
     def enter_standby(self, group: str, instance_id: str) -> None:
         self._called("EnterStandby")
@@ -282,6 +285,7 @@ class FakeAutoScaling:
         self.state = "EnteringStandby"
         self.of = replace(self.of, desired=self.of.desired - 1)
         self.clock.at(self.clock.now() + self.standby_seconds, self._has_entered)
+        self._answered("EnterStandby")
 
     def exit_standby(self, group: str, instance_id: str) -> None:
         self._called("ExitStandby")
@@ -292,6 +296,7 @@ class FakeAutoScaling:
             raise AgentError(Kind.REFUSED, f"cannot call ExitStandby: it is {self.state}", transient=True)
         self.state = "InService"
         self.of = replace(self.of, desired=self.of.desired + 1)
+        self._answered("ExitStandby")
 
     def _must_be_mine(self, call: str, instance_id: str) -> None:
         if instance_id != ME.instance_id:
@@ -308,6 +313,10 @@ class FakeAutoScaling:
         self.calls.append((call, self.clock.now()))
         if call in self.denied:
             raise self.denied[call]
+
+    def _answered(self, call: str) -> None:
+        if self.lost.get(call):
+            raise self.lost[call].pop(0)
 
     def _must_wait(self, hook: str, instance_id: str) -> None:
         assert instance_id == ME.instance_id

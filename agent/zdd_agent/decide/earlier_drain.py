@@ -58,7 +58,7 @@ def taken_up(
     )
     if not isinstance(ending, Ending):
         return ending
-    if not standby.group_of(before) and evidence.place is not None and evidence.place.state == IN_SERVICE:
+    if evidence.place is not None and evidence.place.state == IN_SERVICE:
         if (short := standby.refusal(one.request, evidence.place, before, rules)) is not None:
             return short
         ending = replace(ending, standby=standby.group_to_enter(one.request, evidence.place, before, rules))

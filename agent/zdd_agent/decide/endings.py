@@ -25,6 +25,7 @@ from zdd_agent.model.record import (
     Underway,
     Warming,
     departure,
+    final_departure,
 )
 
 # The states from which an operation can succeed: nothing to do, or all done.
@@ -76,13 +77,14 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
             return before
         case Claiming():
             return Out(departure(record.state, now), why)
-        case Draining(left) if good:
-            return Drained(left, end.message, now)
+        case Draining() as state:
+            left = final_departure(state)
+            return Drained(left, end.message, now) if good else Out(left, why)
         case GoingBack(before, left) if end.back:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
             # In Standby it stays out for its group: the next rejoin has to leave it.
             return InService() if whole and not left.standby else back_again(before, now)
-        case Confirming() | Draining() | GoingBack():
+        case Confirming() | GoingBack():
             return Out(record.state.left, why)
         case Probing() | Warming() if good:
             return InService()

@@ -206,6 +206,8 @@ class Effects:
         return Done()
 
     def _move(self, action: EnterStandby | ExitStandby) -> Done | NotTaken:
+        if self._scaling is None and self._metadata.lifecycle_state() not in IN_STANDBY:
+            return Done()  # somebody has taken it out of Standby by hand
         if self._scaling is None:
             raise AgentError(
                 Kind.CONFIGURATION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -275,7 +275,9 @@ class Record:
                 return before
             case Claiming():
                 return Out(departure(self.state, self.state.since), "a drain is under way")
-            case Confirming() | Draining() | GoingBack():
+            case Draining():
+                return Out(final_departure(self.state), "a drain is under way")
+            case Confirming() | GoingBack():
                 return Out(self.state.left, "a drain is under way")
             case Joining(before) | Warming(before):
                 return before if isinstance(before, InService) else Out(before.left, "a rejoin is under way")
@@ -296,3 +298,12 @@ def departure(state: Claiming, accepted_at: float) -> Departure:
     """The departure of a host whose deregistration was accepted at this moment (seconds)."""
     standby = "" if isinstance(state.before, InService) else state.before.left.standby
     return Departure(state.since, accepted_at, state.targets, state.nodes, standby)
+
+
+def final_departure(state: Draining) -> Departure:
+    """The departure of a host whose drain ends now.
+
+    Where it has yet to enter Standby, AWS may have done that without its answer having come: then the host counts as
+    being there, since to leave Standby costs nothing where it is in none.
+    """
+    return replace(state.left, standby=state.left.standby or state.ending.standby)

@@ -234,6 +234,7 @@ def test_a_second_drain_knows_that_it_is_in_standby() -> None:
 def test_a_mode_that_was_turned_off_meanwhile_does_not_leave_the_host_in_standby_without_a_word() -> None:
     host = host_of()
     host.do(Verb.DRAIN)
+    host.metadata.state = "Standby"
     host.settings = host.settings.model_copy(update={"auto_scaling": type(host.settings.auto_scaling)(mode="off")})
     host.restart()
     outcome, message = failure_of(host.do(Verb.REJOIN))
