@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Failure, Operation, Phase, Request
+from zdd_agent.model.operation import Failure, Operation, Phase, Reboot, Request
 
 
 class Wanted(StrEnum):
@@ -244,6 +244,7 @@ class Record:
             while EC2 calls its instance running still belongs, and counts for a percentage.
         leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
             instance that was stopped comes back.
+        reboot: after the next boot it comes back; None where nobody asked for that, or it has begun to.
     """
 
     owner: Owner = Owner()
@@ -254,6 +255,7 @@ class Record:
     last: Operation | None = None
     listed: tuple[Target, ...] = ()
     leaving: Leaving | None = None
+    reboot: Reboot | None = None
 
     @property
     def operation(self) -> Operation | None:
