@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import yaml
 from hosts import TOP, Host
 from lab_site import Site
 
@@ -51,6 +52,17 @@ def test_a_host_that_reboots_comes_back_by_itself_and_loses_no_request(served: S
         assert host.status()["warnings"] == []
     finally:
         host.sh(f"rm -rf {HOOKS}; systemctl daemon-reload")
+
+
+def test_the_last_hook_of_patch_manager_returns_at_once_and_the_host_reboots_and_comes_back(served: Site) -> None:
+    host = served.hosts[0]
+    (step,) = yaml.safe_load((TOP / "packaging" / "ssm" / "zdd-reboot.yml").read_text())["mainSteps"]
+    host.sh("touch /run/reboot-required")
+    with served.load() as result:
+        host.sh("\n".join(step["inputs"]["runCommand"]))
+        assert host.status()["posture"] in ("in_service", "draining")
+        comes_back(host)
+    assert result["failed"] == 0, result
 
 
 def test_a_refused_drain_stops_the_reboot(served: Site) -> None:
