@@ -189,7 +189,7 @@ def _lay_out(root: Path, form: Format, texts: Path, version: str, date: str) -> 
             _run("gzip", "-9n", str(target))
 
     units = "usr/lib/systemd/system" if form.name == "rpm" else "lib/systemd/system"
-    for pattern in ("zdd-*.socket", "zdd-*.service", "zdd-*.target", "zdd-*.path"):
+    for pattern in ("zdd-*.socket", "zdd-*.service", "zdd-*.target", "zdd-*.path", "zdd-*.timer"):
         for unit in (TOP / "systemd").glob(pattern):
             put(unit, f"{units}/{unit.name}")
     put(TOP / "systemd" / "zdd-agent.sysusers", "usr/lib/sysusers.d/zdd-agent.conf")

@@ -160,6 +160,10 @@ class Host:
         assert self._nspawn is not None
         return self._nspawn.wait(seconds)
 
+    def is_off(self) -> bool:
+        """Whether it has gone down by itself."""
+        return self._nspawn is None or self._nspawn.poll() is not None
+
     def close(self) -> None:
         if self._nspawn is not None and self._nspawn.poll() is None:
             os.kill(self._leader, signal.SIGRTMIN + 4)  # systemd(1): power off

@@ -77,8 +77,9 @@ def test_what_an_administrator_has_disabled_stays_disabled_over_an_upgrade_and_a
 
 def test_a_purge_leaves_nothing_and_an_installation_afterwards_is_a_first_one(served: Site, file: str) -> None:
     host = served.hosts[1]
-    host.sh(f"systemctl disable {UNITS}")
+    host.sh(f"systemctl disable {UNITS}; systemctl enable --now zdd-reboot.timer")
     apt(host, "purge zdd-agent")
+    assert host.sh("systemctl is-active zdd-reboot.timer", check=False).stdout.strip() == "inactive"
     left = (
         "find / -xdev -name '*zdd*agent*' ! -path '/proc/*' ! -path '/opt/lab/*' ! -path '/opt/*.deb' ! -path '/etc/*'"
     )
@@ -127,6 +128,7 @@ def test_the_rpm_is_installed_upgraded_erased_and_installed_again(rpm_host: Host
         host.wait("in_service")
         assert host.sh("systemctl show -P MainPID zdd-agent.service").stdout != before
         assert int(host.sh(compiled).stdout) == modules
+        host.sh("systemctl enable zdd-reboot.timer")
         said = host.sh(f"{RPM} -e zdd-agent 2>&1").stdout
         assert "deregisters nothing: this host stays in its load balancer" in said
         assert active(host) == ["inactive", "inactive"]

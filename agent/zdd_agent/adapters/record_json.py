@@ -1,7 +1,7 @@
 """The record as JSON: a part that every version reads, and the rest that only this version does.
 
 The first part holds the owner, the membership, what is wanted, since when the host is out, in whose Standby, why it
-leaves, and its slot. A newer or an older version of the rest never costs these.
+leaves, its slot, and whether it comes back after a reboot. A newer or an older version of the rest never costs these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from zdd_agent.model.aws import Membership, Target
-from zdd_agent.model.operation import Operation
+from zdd_agent.model.operation import Operation, Reboot
 from zdd_agent.model.record import (
     Claiming,
     Confirming,
@@ -64,6 +64,7 @@ def encoded(record: Record) -> dict[str, Any]:
         "standby": record.left.standby if record.left is not None else "",
         "leaving": _plain(record.leaving),
         "slot": _plain(record.slot),
+        "reboot": _plain(record.reboot),
         "membership": _plain(record.membership),
         "version": VERSION,
         "record": {
@@ -94,6 +95,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
         standby = TypeAdapter(str).validate_python(document.get("standby", ""))
         leaving = TypeAdapter(Leaving | None).validate_python(document.get("leaving"))
         slot = TypeAdapter(Slot | None).validate_python(document.get("slot"))
+        reboot = TypeAdapter(Reboot | None).validate_python(document.get("reboot"))
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
     try:
@@ -110,12 +112,21 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
             listed=TypeAdapter(tuple[Target, ...]).validate_python(rest["listed"]),
             leaving=leaving,
             slot=slot,
+            reboot=reboot,
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())
         left = Departure(now if out_since is None else out_since, now, standby=standby)
         state = InService() if out_since is None else Out(left, "as another version left it")
-        return Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving, slot=slot), why
+        return Record(
+            owner=owner,
+            membership=membership,
+            wanted=wanted,
+            state=state,
+            leaving=leaving,
+            slot=slot,
+            reboot=reboot,
+        ), why
 
 
 def kept(new: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

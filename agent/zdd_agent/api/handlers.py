@@ -11,7 +11,7 @@ from zdd_agent.api.metrics import render_metrics
 from zdd_agent.api.routing import Backend, Call
 from zdd_agent.decide.slots import described
 from zdd_agent.errors import BY_WIRE, AgentError, Kind
-from zdd_agent.model.operation import FORCIBLE, Operation, Request, Verb
+from zdd_agent.model.operation import FORCIBLE, Check, Operation, Request, Verb
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds between two checks whether a waiting caller has hung up.
@@ -105,6 +105,7 @@ def _operate(backend: Backend, call: Call, verb: Verb) -> HttpResponse:
         until=body.until,
         stopping=body.stopping,
         keep_trying=body.keep_trying,
+        reboot=body.reboot,
     )
     begun = backend.ledger.begin(asked)
     waits = "wait" in call.query
@@ -121,9 +122,12 @@ def _check(body: schema.OperationBody, verb: Verb) -> None:
         known = ", ".join(FORCIBLE[verb])
         hint = f"a {verb} can skip: {known}"
         raise AgentError(Kind.USAGE, f"cannot force {unfit[0]} in a {verb}", hint=hint, value="force")
+    if Check.DRAINED in body.force and not body.reboot:
+        raise AgentError(Kind.USAGE, "cannot force drained in a drain without `reboot`", value="force")
     of_one_verb = (
         ("until", Verb.DRAIN, body.until is not None),
         ("stopping", Verb.DRAIN, body.stopping),
+        ("reboot", Verb.DRAIN, body.reboot),
         ("keep_trying", Verb.REJOIN, body.keep_trying),
     )
     for name, owner, given in of_one_verb:

@@ -55,6 +55,11 @@ class OperationBody(_Body):
         description="of a rejoin: nobody waits for its result, so the agent tries again after a failure until it works "
         "or somebody drains or cancels",
     )
+    reboot: bool = Field(
+        False,
+        description="of a drain: the caller reboots this host after it, and the agent puts it back after the boot; "
+        "refused as busy where an operation is under way or the host is out already, unless `drained` is forced",
+    )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
 
 

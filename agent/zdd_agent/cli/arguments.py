@@ -24,6 +24,7 @@ exit codes:
   4 refused: retry later     130 interrupted: the operation goes on
 """
 _CHECKS = {"drain": ("min-healthy", "slot"), "rejoin": ("probe",)}
+_REBOOT_CHECKS = (*_CHECKS["drain"], "drained")
 _UNTIL = ("closed", "idle", "unused")
 _VERBS = {"drain": "take this host out of its target groups", "rejoin": "put this host back into its target groups"}
 _DETACH = {
@@ -98,14 +99,7 @@ def parser() -> argparse.ArgumentParser:
 
     for verb, text in _VERBS.items():
         command = add(verb, text, common, asking)
-        command.add_argument(
-            "--force",
-            choices=_CHECKS[verb],
-            action="append",
-            default=[],
-            metavar="CHECK",
-            help=f"skip this one check: {', '.join(_CHECKS[verb])}",
-        )
+        _add_force(command, _CHECKS[verb])
         if verb == "drain":
             _add_drain_flags(command)
             command.add_argument(
@@ -127,10 +121,19 @@ def parser() -> argparse.ArgumentParser:
     run = add("run", "drain, run a command, rejoin; a command that fails leaves the host out", common, asking)
     _add_drain_flags(run)
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
+    reboot = add("reboot", "drain, reboot this host; the agent puts it back after the boot (root)", common, asking)
+    reboot.add_argument("--if-required", action="store_true", help="do nothing where no update requires a reboot")
+    _add_force(reboot, _REBOOT_CHECKS)
+    _add_drain_flags(reboot)
     add("doctor", "check whether a drain would work here, and change nothing", common)
     add("check-config", "check the settings and print them", common)
     add("serve", "run the agent (systemd starts this)", common)
     return top
+
+
+def _add_force(command: argparse.ArgumentParser, checks: tuple[str, ...]) -> None:
+    text = f"skip this one check: {', '.join(checks)}"
+    command.add_argument("--force", choices=checks, action="append", default=[], metavar="CHECK", help=text)
 
 
 def _add_drain_flags(command: argparse.ArgumentParser) -> None:

@@ -28,6 +28,7 @@ def run(arguments: Namespace) -> int:
         "doctor": _doctor,
         "run": _run,
         "slots": _slots,
+        "reboot": _reboot,
     }
     return commands[arguments.command](arguments, Client(arguments.socket))
 
@@ -56,8 +57,9 @@ def _operate(arguments: Namespace, client: Client) -> int:
         body["retry_seconds"] = arguments.wait
     if arguments.command == "drain" and arguments.until:
         body["until"] = arguments.until
-    if getattr(arguments, "stopping", False):
-        body["stopping"] = True
+    for flag in ("stopping", "reboot"):
+        if getattr(arguments, flag, False):
+            body[flag] = True
     if arguments.command == "rejoin" and getattr(arguments, "detach", False):
         body["keep_trying"] = True  # nobody waits here to try again
     if getattr(arguments, "dry_run", False):
@@ -191,6 +193,18 @@ def _run(arguments: Namespace, client: Client) -> int:
     return _operate(_with(arguments, "rejoin"), client)
 
 
+def _reboot(arguments: Namespace, client: Client) -> int:
+    from zdd_agent.cli.reboot import Machine, reboot  # noqa: PLC0415  the other commands do without
+
+    def drain(seconds: float) -> int:
+        return _operate(_with(arguments, "drain", wait=seconds, reboot=True), client)
+
+    def put_back() -> int:
+        return _operate(_with(arguments, "rejoin", force=[], timeout=None, detach=True), client)
+
+    return reboot(arguments, Machine(), drain, put_back)
+
+
 def _command(argv: Sequence[str]) -> int:
     """Run the command to its end; returns its status as a shell would."""
     import signal  # noqa: PLC0415  with the next, 4 ms that the other commands save
@@ -214,8 +228,8 @@ def _command(argv: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _with(arguments: Namespace, command: str) -> Namespace:
-    return Namespace(**{**vars(arguments), "command": command})
+def _with(arguments: Namespace, command: str, **more: object) -> Namespace:
+    return Namespace(**{**vars(arguments), "command": command, **more})
 
 
 def _print(arguments: Namespace, document: Json, text: str) -> None:

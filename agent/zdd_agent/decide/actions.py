@@ -188,18 +188,26 @@ Action = _Outside | _Inside
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Start an operation. A drain supersedes a rejoin that is under way."""
+    """Start an operation. A drain supersedes a rejoin that is under way.
+
+    `boot_id` is of this boot of the host; empty where it is not known.
+    """
 
     id: str
     request: Request
     deadline: float
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A second caller asks for the verb that is under way: the operation does what the stricter of the two wants."""
+    """A second caller asks for the verb that is under way: the operation does what the stricter of the two wants.
+
+    `boot_id` as in `Begin`.
+    """
 
     request: Request
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, I
 from zdd_agent.decide.endings import IllegalStepError, ended
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Request, Verb
+from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Reboot, Request, Verb
 from zdd_agent.model.record import (
     GoingBack,
     Guarding,
@@ -44,7 +44,13 @@ def begun(record: Record, _: State, action: Begin, now: float, *__: Any) -> Reco
     state = Guarding(before) if verb is Verb.DRAIN else Probing(before)
     wanted = Wanted.OUT if verb is Verb.DRAIN else Wanted.IN
     underway = Underway(action.id, action.request, now, action.deadline)
-    return replace(record, wanted=wanted, state=state, underway=underway)
+    # A drain of a stop that cannot be prevented is part of the reboot. Whoever asks for anything else wants that now.
+    reboot = _reboot(action) or (record.reboot if action.request.stopping else None)
+    return replace(record, wanted=wanted, state=state, underway=underway, reboot=reboot)
+
+
+def _reboot(action: Begin | Attach) -> Reboot | None:
+    return Reboot(action.boot_id, action.request.uid) if action.request.reboot else None
 
 
 def attached(record: Record, state: State, action: Attach, now: float, *_: Any) -> Record:
@@ -60,6 +66,7 @@ def attached(record: Record, state: State, action: Attach, now: float, *_: Any) 
         until=stricter(mine.until, other.until),
         stopping=mine.stopping or other.stopping,
         keep_trying=mine.keep_trying or other.keep_trying,
+        reboot=mine.reboot or other.reboot,
     )
     deadline = one.deadline
     if (given := _deadline(one, other, now)) is not None:
@@ -69,7 +76,8 @@ def attached(record: Record, state: State, action: Attach, now: float, *_: Any) 
     # What cannot be prevented needs the drain, whoever has called it off.
     cancelled_by = None if other.stopping else one.cancelled_by
     underway = replace(one, request=request, deadline=deadline, cancelled_by=cancelled_by)
-    return replace(record, underway=underway, state=_stricter_state(state, other))
+    reboot = _reboot(action) or record.reboot
+    return replace(record, underway=underway, state=_stricter_state(state, other), reboot=reboot)
 
 
 def _deadline(one: Underway, other: Request, now: float) -> float | None:
@@ -159,7 +167,8 @@ def booted(record: Record, _: State, action: Boot, now: float, *__: Any) -> Reco
     if one.request.verb is Verb.DRAIN:
         message = "drain cancelled: the host restarted in the middle of it"
         hint = "run `zdd-agent rejoin` to put this host back"
-        return ended(record, End(Outcome.CANCELLED, message, Failure("cancelled", message, hint)), now)
+        over = ended(record, End(Outcome.CANCELLED, message, Failure("cancelled", message, hint)), now)
+        return over if isinstance(over.state, InService) else replace(over, reboot=record.reboot)
     before = ended(record, End(Outcome.CANCELLED, ""), now).resting
     underway = replace(one, deadline=max(one.deadline, action.deadline), cancelled_by=None)
     return replace(record, state=Probing(before), underway=underway)

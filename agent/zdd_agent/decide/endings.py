@@ -66,7 +66,11 @@ def ended(record: Record, end: End, now: float) -> Record:
         changed=not isinstance(record.state, Guarding | Probing),
         cancelled_by=one.cancelled_by,
     )
-    return slots.rested(replace(record, state=_rests(record, one, end, now), underway=None, last=last), now)
+    rests = _rests(record, one, end, now)
+    # A drain that ends in any other way calls the reboot off. A host that is in service needs no rejoin after one.
+    called_off = isinstance(rests, InService) or (one.request.reboot and not good)
+    over = replace(record, state=rests, underway=None, last=last, reboot=None if called_off else record.reboot)
+    return slots.rested(over, now)
 
 
 def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:

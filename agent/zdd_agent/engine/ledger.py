@@ -12,6 +12,7 @@ from dataclasses import replace
 from zdd_agent.decide import asked
 from zdd_agent.decide.actions import Action, Asked, Attach, Begin, Boot, Cancel, Discover, End, Forget, Identify, Leave
 from zdd_agent.decide.apply import apply
+from zdd_agent.decide.reboot import in_the_way
 from zdd_agent.decide.results import Done, Found, Result
 from zdd_agent.decide.slot_actions import NoteSlot
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
@@ -69,11 +70,15 @@ class Ledger:
         """Start an operation, or join the one of the same verb that is under way. A drain supersedes a rejoin.
 
         Raises:
-            AgentError: BUSY for a rejoin while a drain is under way, REFUSED for one of a host that leaves, STORE when
-                it cannot be put on disk.
+            AgentError: BUSY for a rejoin while a drain is under way, or what `in_the_way` says of a drain; REFUSED for
+                a rejoin of a host that leaves; STORE when it cannot be put on disk.
         """
         with self._lock:
             current = self.running()
+            if request.verb is Verb.DRAIN:
+                error = in_the_way(self._record, request, self._boot_id, self._clock.now())
+                if error is not None:
+                    raise error
             if current is not None and current.verb is request.verb:
                 return self._join(request, current)
             if current is not None and request.verb is Verb.REJOIN:
@@ -83,7 +88,7 @@ class Ledger:
             now = self._clock.now()
             timeout = self._timeouts.of(request)
             deadline = now + (DISCOVERY_SECONDS + request.wait if timeout is None else timeout)
-            begin = Begin(secrets.token_hex(6), replace(request, timeout=timeout), deadline)
+            begin = Begin(secrets.token_hex(6), replace(request, timeout=timeout), deadline, self._boot_id)
             self._change(begin)
             self._asked_here = begin.id
             operation = self._underway()
@@ -253,7 +258,7 @@ class Ledger:
             self._log.add(operation, text, self._clock.now(), until)
 
     def _join(self, request: Request, current: Operation) -> Operation:
-        self._change(Attach(request))
+        self._change(Attach(request, self._boot_id))
         joined = self._underway()
         log.info("uid %d joins %s %s: %r", request.uid, joined.verb, joined.id, request.reason)
         _log_forced(joined, replace(request, force=tuple(c for c in request.force if c not in current.request.force)))

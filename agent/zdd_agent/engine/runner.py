@@ -11,6 +11,7 @@ from zdd_agent.decide import drain, rejoin
 from zdd_agent.decide.actions import Action, End, Look, MakeClaim, Probe, Resume, Sense, Wait
 from zdd_agent.decide.again import again_at
 from zdd_agent.decide.evidence import Evidence, Sensed, Senses
+from zdd_agent.decide.reboot import after_reboot
 from zdd_agent.decide.results import Found
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, is_soon_forgotten, longest_delay
 from zdd_agent.engine.effects import Effects, Pace
@@ -20,7 +21,7 @@ from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.status import posture
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.operation import Failure, Operation, Outcome, Verb
+from zdd_agent.model.operation import Failure, Operation, Outcome, Request, Verb
 from zdd_agent.model.record import Drained, InService, Record, Warming
 from zdd_agent.model.service import Rules
 from zdd_agent.ports import Clock, Metadata, Postures, Supervisor
@@ -157,9 +158,13 @@ class Runner:
             self._identify()
             record = self._ledger.record()
         self._warn(record, now)
+        if self._ledger.identified and (back := after_reboot(record)) is not None:
+            log.info("this host has rebooted and comes back, as uid %d asked", back.uid)
+            return self._begin(back)
         due = again_at(record)
         if due is not None and record.last is not None and now >= due:
-            return self._try_again(record.last)
+            log.warning("trying the rejoin again that %s: %s", record.last.outcome, record.last.message)
+            return self._begin(record.last.request)
         self._list(record, now)
         self._watch_on(record, now)
         return min(self._listen(record), HEARTBEAT_SECONDS)
@@ -187,12 +192,11 @@ class Runner:
         except AgentError as error:
             log.warning("cannot tell yet whose record this is: %s", error.message)
 
-    def _try_again(self, last: Operation) -> float:
-        log.warning("trying the rejoin again that %s: %s", last.outcome, last.message)
+    def _begin(self, rejoin: Request) -> float:
         try:
-            self._ledger.begin(last.request)
+            self._ledger.begin(rejoin)
         except AgentError as error:
-            log.warning("cannot try the rejoin again yet: %s", error.message)
+            log.warning("cannot begin the rejoin yet: %s", error.message)
             return HEARTBEAT_SECONDS
         return 0.0
 

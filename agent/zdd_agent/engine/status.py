@@ -131,6 +131,8 @@ class Reporter:
         warnings += doubts
         if record.leaving is not None:
             warnings.append(f"this host is leaving, and no rejoin puts it back: {record.leaving.why}")
+        elif record.reboot is not None and record.left is not None:
+            warnings.append(f"uid {record.reboot.uid} asked for a reboot: this host comes back by itself after it")
         shot = Snapshot(where, identity, membership, seen, record, now, (*self._notices(), *warnings), in_group)
         if shot.out_since is not None and now - shot.out_since > self._drained_warning_seconds:
             said = f"this host has been out for {now - shot.out_since:.0f} s: `zdd-agent rejoin` puts it back"

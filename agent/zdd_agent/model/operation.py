@@ -35,15 +35,16 @@ LAST_PHASE: Mapping[Verb, Phase] = MappingProxyType({Verb.DRAIN: Phase.SETTLED, 
 
 
 class Check(StrEnum):
-    """The checks that a caller can skip, by name."""
+    """The checks that a caller can skip, by name. `DRAINED`: a host that is out already is not rebooted."""
 
     MIN_HEALTHY = "min-healthy"
     PROBE = "probe"
     SLOT = "slot"
+    DRAINED = "drained"
 
 
 FORCIBLE: Mapping[Verb, tuple[Check, ...]] = MappingProxyType(
-    {Verb.DRAIN: (Check.MIN_HEALTHY, Check.SLOT), Verb.REJOIN: (Check.PROBE,)}
+    {Verb.DRAIN: (Check.MIN_HEALTHY, Check.SLOT, Check.DRAINED), Verb.REJOIN: (Check.PROBE,)}
 )
 
 
@@ -93,6 +94,7 @@ class Request:
         until: what ends a drain; None: as the settings say.
         stopping: nothing can prevent this stop: once `wait` is over, drain even if the guard refuses.
         keep_trying: nobody waits for the result: a rejoin that fails is tried again.
+        reboot: the caller reboots this host once it is drained, and wants it back after that.
     """
 
     verb: Verb
@@ -104,6 +106,20 @@ class Request:
     until: Until | None = None
     stopping: bool = False
     keep_trying: bool = False
+    reboot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """Somebody drains this host to reboot it, and wants it back after that: a later boot begins a rejoin.
+
+    Args:
+        boot_id: of the boot in which that was asked for.
+        uid: who asked.
+    """
+
+    boot_id: str
+    uid: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Failure, Operation, Phase, Request
+from zdd_agent.model.operation import Failure, Operation, Phase, Reboot, Request
 from zdd_agent.model.slots import Slot
 
 
@@ -243,6 +243,7 @@ class Record:
             while EC2 calls its instance running still belongs, and counts for a percentage.
         leaving: why this instance will be gone soon; None while it may stay. A new boot clears it: who stopped returns.
         slot: what this host holds of its fleet's slots, or may hold; None where it needs none.
+        reboot: after the next boot it comes back; None where nobody asked for that, or it has begun to.
     """
 
     owner: Owner = Owner()
@@ -254,6 +255,7 @@ class Record:
     listed: tuple[Target, ...] = ()
     leaving: Leaving | None = None
     slot: Slot | None = None
+    reboot: Reboot | None = None
 
     @property
     def operation(self) -> Operation | None:

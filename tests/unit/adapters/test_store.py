@@ -17,7 +17,7 @@ from zdd_agent.adapters.store import FileStore
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import GroupMinimum, Membership, Target
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Phase, Request, Verb
+from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Phase, Reboot, Request, Verb
 from zdd_agent.model.record import (
     Claim,
     Claiming,
@@ -43,7 +43,9 @@ from zdd_agent.model.record import (
 
 LAST = Operation(
     id="4f",
-    request=Request(Verb.DRAIN, 1000, 42.5, "release 7", (Check.MIN_HEALTHY,), 60.0, Until.IDLE, stopping=True),
+    request=Request(
+        Verb.DRAIN, 1000, 42.5, "release 7", (Check.MIN_HEALTHY,), 60.0, Until.IDLE, stopping=True, reboot=True
+    ),
     phase=Phase.DRAINING,
     started_at=START,
     deadline=START + 300,
@@ -92,6 +94,7 @@ RECORD = Record(
     last=LAST,
     listed=(WEB, *CLAIM.counted),
     leaving=Leaving("this spot instance will terminate", "4f", START + 120),
+    reboot=Reboot("b007", 1000),
 )
 AS_0_1_0 = Path(__file__).parent / "states_of_0_1_0"
 
@@ -136,7 +139,7 @@ def test_a_file_of_another_version_never_costs_the_membership(version: object, t
     store = FileStore(tmp_path)
     read = store.read()
     assert (read.owner, read.membership, read.wanted) == (RECORD.owner, RECORD.membership, Wanted.OUT)
-    assert read.leaving == RECORD.leaving
+    assert (read.leaving, read.reboot) == (RECORD.leaving, RECORD.reboot)
     assert isinstance(read.state, Out)
     assert read.out_since == START
     store.write(read)

@@ -8,7 +8,7 @@ import pytest
 from served import Served, error, said
 from zdd_agent.api.access import Level
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.operation import Outcome, Verb
+from zdd_agent.model.operation import Outcome, Reboot, Verb
 
 
 def test_a_post_answers_202_with_the_operation_and_does_not_wait(served: Served) -> None:
@@ -113,6 +113,17 @@ def test_a_stop_that_cannot_be_prevented_reaches_the_operation(served: Served) -
     assert (operation.request.stopping, operation.request.wait) == (True, 20)
 
 
+def test_a_drain_that_a_reboot_follows_reaches_the_record_with_the_uid_that_asks(served: Served) -> None:
+    assert served.ask("POST", "/v1/drain", b'{"reboot": true, "force": ["drained"]}').status == 202
+    assert served.host.record().reboot == Reboot("boot-1", 0)
+
+
+def test_only_a_reboot_can_pass_over_a_host_that_is_out(served: Served) -> None:
+    answer = served.ask("POST", "/v1/drain", b'{"force": ["drained"]}')
+    assert error(answer) == (400, "usage")
+    assert served.host.record().operation is None
+
+
 def test_a_drain_for_a_stop_that_cannot_be_prevented_goes_on_after_its_wait_though_refused_and_says_so(
     served: Served,
 ) -> None:
@@ -132,6 +143,7 @@ def test_a_drain_for_a_stop_that_cannot_be_prevented_goes_on_after_its_wait_thou
     [
         ("rejoin", b'{"until": "idle"}', "drain"),
         ("rejoin", b'{"stopping": true}', "drain"),
+        ("rejoin", b'{"reboot": true}', "drain"),
         ("rejoin", b'{"until": "idle", "dry_run": true}', "drain"),
         ("drain", b'{"keep_trying": true}', "rejoin"),
         ("drain", b'{"keep_trying": true, "dry_run": true}', "rejoin"),

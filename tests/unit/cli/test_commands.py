@@ -17,7 +17,20 @@ from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.cli import commands
 from zdd_agent.errors import AgentError, Kind
 
-COMMANDS = ["drain", "rejoin", "status", "watch", "cancel", "forget", "slots", "run", "doctor", "check-config", "serve"]
+COMMANDS = [
+    "drain",
+    "rejoin",
+    "status",
+    "watch",
+    "cancel",
+    "forget",
+    "slots",
+    "run",
+    "reboot",
+    "doctor",
+    "check-config",
+    "serve",
+]
 EVIL = "\x1b[2J\x1b]0;owned\x07\r\n"
 STATUS: dict[str, Any] = {
     "posture": "in_service",
@@ -560,4 +573,5 @@ def test_the_checks_that_the_command_can_force_are_those_of_the_core() -> None:
     from zdd_agent.cli import arguments  # noqa: PLC0415  the command itself never loads the core
     from zdd_agent.model.operation import FORCIBLE  # noqa: PLC0415  likewise
 
-    assert {verb.value: tuple(c.value for c in checks) for verb, checks in FORCIBLE.items()} == arguments._CHECKS
+    checks = {verb.value: tuple(check.value for check in checks) for verb, checks in FORCIBLE.items()}
+    assert checks == {**arguments._CHECKS, "drain": arguments._REBOOT_CHECKS}
