@@ -8,22 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from lab.conftest import free_prefix
-from zdd_lab.hosts.host import Host
+from lab.dynamodb_rig import ENGINES, client, create_table, lab_on, until_it_listens
 from zdd_lab.model.faults import Fault, FaultKind
 from zdd_lab.model.iam import Policy
-from zdd_lab.processes.serving import listens
 from zdd_lab.threaded import ThreadedLab
 
 AWS = Path(sys.executable).with_name("aws")
@@ -34,22 +31,6 @@ KEY = {"service": {"S": "web"}}
 _HASTY = (
     "import runpy, sys; sys.setswitchinterval(1e-6); runpy.run_module('zdd_lab.aws.moto_process', run_name='__main__')"
 )
-
-
-def client(url: str, host: Host | None = None, read_timeout: float = 20) -> Any:
-    key = host.identity.access_key if host else "AKIAZDDLABPERSON0000"
-    config = Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout, max_pool_connections=20, proxies={})
-    session = boto3.session.Session(key, "made-up", region_name="us-east-1")
-    return session.client("dynamodb", endpoint_url=url, config=config)
-
-
-def create_table(dynamodb: Any) -> None:
-    dynamodb.create_table(
-        TableName=TABLE,
-        KeySchema=[{"AttributeName": "service", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "service", "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
 
 
 def put(dynamodb: Any, service: str = "web", **condition: str) -> None:
@@ -83,50 +64,55 @@ def refused(code: str) -> Iterator[None]:
     assert caught.value.response["Error"]["Code"] == code
 
 
-@pytest.fixture(scope="module")
-def dynamodb(running: ThreadedLab) -> Any:
-    made = client(running.lab.endpoint_url)
-    create_table(made)
-    return made
-
-
-@pytest.fixture(autouse=True)
-def fresh(dynamodb: Any, running: ThreadedLab) -> Iterator[None]:
+def winners(url: str, callers: ThreadPoolExecutor) -> int:
+    """How many of twenty claims at once are granted."""
+    dynamodb, together = client(url), Barrier(20)
     put(dynamodb)
-    yield
+
+    def wins(number: int) -> bool:
+        together.wait()
+        with suppress(dynamodb.exceptions.ConditionalCheckFailedException):
+            return bool(claim(dynamodb, f"i-{number}"))
+        return False
+
+    won = sum(callers.map(wins, range(20)))
+    assert len(holders(dynamodb)) == won
+    return won
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadedLab]:
+    with lab_on(request.param, tmp_path_factory.mktemp("dynamodb")) as running:
+        create_table(client(running.lab.endpoint_url), TABLE)
+        yield running
+
+
+@pytest.fixture
+def dynamodb(running: ThreadedLab) -> Iterator[Any]:
+    """The table, whose only item holds nobody."""
+    made = client(running.lab.endpoint_url)
+    put(made)
+    yield made
     running.lab.faults.clear()
 
 
-def test_one_of_twenty_claims_at_once_wins() -> None:
-    prefix = free_prefix()
-    argv = [sys.executable, "-c", _HASTY, f"{prefix}.1", "4568"]
+def test_the_labs_own_dynamodb_never_switches_between_a_condition_and_its_write() -> None:
+    address = f"{free_prefix()}.1"
+    argv = [sys.executable, "-c", _HASTY, address, "4568"]
     with subprocess.Popen(argv) as moto, ThreadPoolExecutor(20) as callers:
-        asyncio.run(_until_it_listens(f"{prefix}.1", 4568))
-        direct = client(f"http://{prefix}.1:4568")
-        create_table(direct)
-        together = Barrier(20)
-
-        def wins(number: int) -> bool:
-            together.wait()
-            try:
-                return bool(claim(direct, f"i-{number}"))
-            except ClientError as error:
-                assert error.response["Error"]["Code"] == "ConditionalCheckFailedException"  # noqa: PT017  the loser's
-                return False
-
         try:
-            for _ in range(5):
-                put(direct)
-                assert sum(callers.map(wins, range(20))) == 1
-                assert len(holders(direct)) == 1
+            asyncio.run(until_it_listens(address, 4568))
+            url = f"http://{address}:4568"
+            create_table(client(url), TABLE)
+            assert [winners(url, callers) for _ in range(5)] == [1] * 5
         finally:
             moto.kill()
 
 
-async def _until_it_listens(address: str, port: int) -> None:
-    async with asyncio.timeout(30):
-        while not await listens(address, port):  # noqa: ASYNC110  a process has no event
-            await asyncio.sleep(0.05)
+def test_one_of_twenty_claims_at_once_wins(running: ThreadedLab) -> None:
+    with ThreadPoolExecutor(20) as callers:
+        for _ in range(3):
+            assert winners(running.lab.endpoint_url, callers) == 1
 
 
 def test_a_condition_that_does_not_hold_changes_nothing(dynamodb: Any) -> None:
@@ -168,7 +154,7 @@ def test_a_table_that_is_not_there_is_named_as_aws_names_it(dynamodb: Any) -> No
         dynamodb.get_item(TableName="nothing", Key=KEY)
 
 
-def test_the_aws_command_reads_and_writes_items(running: ThreadedLab) -> None:
+def test_the_aws_command_reads_and_writes_items(running: ThreadedLab, dynamodb: Any) -> None:
     def aws(*argv: str) -> Any:
         command = [AWS, "dynamodb", *argv, "--table-name", TABLE]
         env = running.lab.env(running.lab.hosts[0])
@@ -178,14 +164,14 @@ def test_the_aws_command_reads_and_writes_items(running: ThreadedLab) -> None:
     update = ("--update-expression", "SET holders.#me = :me", "--expression-attribute-names", names)
     aws("update-item", "--key", json.dumps(KEY), *update, "--expression-attribute-values", values)
     assert aws("get-item", "--key", json.dumps(KEY), "--consistent-read")["Item"]["holders"]["M"] == {"i-1": {"M": {}}}
-    assert aws("describe-table")["Table"]["TableArn"] == ARN
+    assert aws("describe-table")["Table"]["TableName"] == TABLE
 
 
-def give(running: ThreadedLab, **condition: Any) -> Any:
+def give(running: ThreadedLab, **rest: Any) -> Any:
     """A client of the first host, whose role may do this much with the table."""
     host, clients = running.lab.hosts[0], running.lab.endpoint.clients
     actions = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
-    statement = {"Effect": "Allow", "Action": actions, "Resource": ARN, **condition}
+    statement = {"Effect": "Allow", "Action": actions, "Resource": ARN, **rest}
     key = host.identity.access_key
     clients[key] = replace(clients[key], policy=Policy.parse(json.dumps({"Statement": [statement]})))
     return client(running.lab.endpoint_url, host)
@@ -206,6 +192,12 @@ def test_a_role_may_not_touch_the_item_of_another_service(running: ThreadedLab, 
         put(ours, "other")
     with refused("AccessDeniedException"):
         ours.get_item(TableName=TABLE, Key={"service": {"S": "other"}})
+
+
+def test_a_table_that_cannot_be_described_widens_nothing(running: ThreadedLab, dynamodb: Any) -> None:
+    ours = give(running, Condition={"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["web"]}}, Resource="*")
+    with refused("AccessDeniedException"):
+        ours.get_item(TableName="nothing", Key={"service": {"S": "other"}})
 
 
 def test_a_denial_names_the_caller_the_action_and_the_table(running: ThreadedLab) -> None:

@@ -5,6 +5,7 @@ Source: https://docs.aws.amazon.com/service-authorization/latest/reference/list_
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from zdd_lab.aws.topology_reader import ACCOUNT
 from zdd_lab.aws.wire import Call
@@ -23,18 +24,19 @@ def resource(call: Call) -> str:
 
 def ask_for_table(call: Call, headers: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
     """Headers and body of DescribeTable for the table of a call, signed as that call is: nobody checks it."""
-    signed = {"Authorization": headers["Authorization"], "Content-Type": "application/x-amz-json-1.0"}
-    return signed | {"X-Amz-Target": _TARGET}, json.dumps({"TableName": call.document.get("TableName")}).encode()
+    same = {name: text for name, text in headers.items() if name.lower() != "x-amz-target"}
+    return same | {"X-Amz-Target": _TARGET}, json.dumps({"TableName": call.document.get("TableName")}).encode()
 
 
-def leading_keys(call: Call, table: bytes) -> tuple[str, ...]:
+def leading_keys(call: Call, table: Mapping[str, Any] | None) -> tuple[str, ...]:
     """`dynamodb:LeadingKeys`: the partition keys of the items that a call is for.
 
     Args:
         call: only those for one item are understood. Of all others the answer is empty.
-        table: DescribeTable's answer, which says what the partition key is called.
+        table: as DescribeTable describes it, with the name of its partition key. Without it every attribute of the item
+            counts: a table that cannot be described must not widen what a role may do.
     """
-    schema = json.loads(table)["Table"]["KeySchema"]
-    name = next(one["AttributeName"] for one in schema if one["KeyType"] == "HASH")
     item = call.document.get("Key") or call.document.get("Item") or {}
-    return tuple(str(value) for value in item.get(name, {}).values())
+    schema = table["KeySchema"] if table else ()
+    names = {one["AttributeName"] for one in schema if one["KeyType"] == "HASH"} or set(item)
+    return tuple(str(value) for name, typed in item.items() if name in names for value in typed.values())

@@ -1,6 +1,7 @@
 """The AWS endpoint: answers target health, registration and Auto Scaling, and passes on all else to moto."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -57,6 +58,7 @@ class Endpoint:
 
     Args:
         clients: by access key. Whoever has an unknown key is named by that key.
+        elsewhere: URL by service, for a service that neither the lab nor moto is to answer.
         reshaped: awaited after a call that moto took and that may have changed the topology.
         retimed: called after a change of the model: the next command may be due sooner.
     """
@@ -69,6 +71,7 @@ class Endpoint:
     reshaped: Callable[[], Awaitable[None]]
     retimed: Callable[[], None]
     budgets: Budgets = field(init=False)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # (client, action)
     throttled: Counter[tuple[str, str]] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = None
@@ -130,8 +133,9 @@ class Endpoint:
         told: dict[str, str | tuple[str, ...]] = {"aws:RequestedRegion": call.region}
         if client.policy is not None and call.service == dynamodb_calls.SERVICE:
             question = dynamodb_calls.ask_for_table(call, request.headers)
-            status, _, answer = await self._asked("POST", "/", *question)
-            if status < 300 and (keys := dynamodb_calls.leading_keys(call, answer)):
+            status, _, answer = await self._asked(call.service, "POST", "/", *question)
+            table = json.loads(answer)["Table"] if status < 300 else None
+            if keys := dynamodb_calls.leading_keys(call, table):
                 told["dynamodb:LeadingKeys"] = keys
         return told
 
@@ -168,7 +172,7 @@ class Endpoint:
             return 200, {"Content-Type": "text/xml"}, await self.scaling.answer(call)
         if call.service == "sts" and call.action == "GetCallerIdentity":
             return 200, {"Content-Type": "text/xml"}, _identity(call, client)
-        answer = await self._passed_on(request, body)
+        answer = await self._asked(call.service, request.method, request.raw_path, request.headers, body)
         if call.action == "DescribeTargetGroups" and client.measures:
             status, headers, told = answer
             told = wire.checks_as_measured(told, self.elb.profile.check_scale)
@@ -177,14 +181,12 @@ class Endpoint:
             await self.reshaped()
         return answer
 
-    async def _passed_on(self, request: web.Request, body: bytes) -> Answer:
-        return await self._asked(request.method, request.raw_path, request.headers, body)
-
-    async def _asked(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """What moto answers."""
+    async def _asked(self, service: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What moto answers, or whoever answers for the service."""
         assert self._session is not None  # noqa: S101  # the server runs only within _with_session
         sent = {name: text for name, text in headers.items() if name.lower() not in _HOP_HEADERS}
-        async with self._session.request(method, self.upstream + path, data=body, headers=sent) as reply:
+        url = self.elsewhere.get(service, self.upstream) + path
+        async with self._session.request(method, url, data=body, headers=sent) as reply:
             back = {name: text for name, text in reply.headers.items() if name.lower() not in _HOP_HEADERS}
             return reply.status, back, await reply.read()
 
