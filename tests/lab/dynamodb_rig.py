@@ -67,7 +67,7 @@ async def until_it_listens(address: str, port: int) -> None:
 def client(url: str, host: Host | None = None, read_timeout: float = 20) -> Any:
     """DynamoDB without retries, as a person or as a host."""
     key = host.identity.access_key if host else "AKIAZDDLABPERSON0000"
-    config = Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout, max_pool_connections=20, proxies={})
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout, max_pool_connections=60, proxies={})
     session = boto3.session.Session(key, "made-up", region_name="us-east-1")
     return session.client("dynamodb", endpoint_url=url, config=config)
 
