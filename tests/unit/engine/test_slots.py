@@ -401,3 +401,20 @@ def test_two_hosts_that_leave_at_once_take_turns() -> None:
                 host.turn()
         assert len(one.slots.holders) <= 1
     assert len(one.slots.holders) == 1
+
+
+def test_the_doctor_says_how_many_slots_are_taken_and_changes_nothing() -> None:
+    host = host_of(limit="25%")
+    held_by(host, "i-other")
+    before = dict(host.slots.holders)
+    finding = next(one for one in host.doctor().examine() if one.name == "slots")
+    assert (finding.ok, finding.said) == (True, "1 of 25% of the hosts taken in web, 0 waiting")
+    assert host.slots.holders == before
+
+
+@pytest.mark.parametrize("call", ["table", "renew"])
+def test_the_doctor_names_the_permission_that_is_missing(call: str) -> None:
+    host = host_of()
+    host.slots.raises[call] = DENIED
+    finding = next(one for one in host.doctor().examine() if one.name == "slots")
+    assert (finding.ok, finding.said) == (False, "cannot call UpdateItem: denied")
