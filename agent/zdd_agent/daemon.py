@@ -94,7 +94,7 @@ def _serve(passed: socket.socket | None) -> int:
         local.append(("settings", partial(str, settings.outdated)))
     reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
     counts = engine.lifecycle.counts if engine.lifecycle is not None else dict
-    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access), counts)
+    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access), counts, engine.slots)
     transport = Transport(listener, api.handle, error_response)
 
     def stop() -> None:

@@ -114,14 +114,15 @@ def still_held(
     """
     slot, table, error = record.slot, evidence.slots.table, evidence.slots.error
     needed = not (one.request.stopping or record.leaving is not None or Check.SLOT in one.request.force)
-    if rules is None or slot is None or slot.stage is not Stage.HELD or not needed:
+    if rules is None or slot is None or slot.stage is Stage.WANTED or not needed:
         return None
-    if error is not None:
-        return _no_answer(error[0])
-    if table is None or now - table.seen_at > FRESH_SECONDS:
-        return LookAtSlots()
-    if table.holder(record.owner.instance_id) is not None:
-        return None
+    if slot.stage is Stage.HELD:
+        if error is not None:
+            return _no_answer(error[0])
+        if table is None or now - table.seen_at > FRESH_SECONDS:
+            return LookAtSlots()
+        if table.holder(record.owner.instance_id) is not None:
+            return None
     said = f"cannot drain: somebody has released the slot of {slot.name} that this host held"
     return Failure(Kind.REFUSED.wire, said, "run `zdd-agent drain` again to take another one")
 
@@ -239,3 +240,16 @@ def unwritten(record: Record) -> bool:
     if record.underway is not None or record.leaving is not None or isinstance(record.state, InService):
         return False
     return record.slot is None or record.slot.stage is Stage.WANTED
+
+
+_SAID = {
+    Stage.WANTED: "asking for one of {name}, for {seconds:.0f} s",
+    Stage.HELD: "holds one of {name}, for {seconds:.0f} s",
+    Stage.GIVING_BACK: "giving back the one of {name}, for {seconds:.0f} s",
+    Stage.RELEASED: "somebody released the one of {name}, {seconds:.0f} s ago",
+}
+
+
+def described(slot: Slot, now: float) -> str:
+    """How a host stands to its slot, for people."""
+    return _SAID[slot.stage].format(name=slot.name, seconds=max(now - slot.since, 0.0))

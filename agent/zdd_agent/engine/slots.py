@@ -1,12 +1,13 @@
 """The slot of this host: carries out what a drain decides about it, and gives it back in the background.
 
-For the loop's thread; `said` and `table` may be called from any thread.
+For the loop's thread; `said`, `table`, `alive` and `release` may be called from any thread.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import threading
 from dataclasses import replace
 from math import inf
 
@@ -28,6 +29,8 @@ LOOK_SECONDS = 5.0
 OUTSIDE_SECONDS = 10.0
 # Seconds between two signs of life of a holder.
 RENEW_SECONDS = 60.0
+# Seconds for which one look at the table answers every reader, so that readers cannot run up costs.
+READERS_SECONDS = 1.0
 # Seconds before a call between operations is tried again, doubling up to the last of these.
 _RETRY_SECONDS = (2.0, 60.0)
 
@@ -60,7 +63,7 @@ class SlotHolding:
         self._instances = instances
         self._ledger = ledger
         self._clock = clock
-        self._rules = rules
+        self.rules = rules
         self._rng = rng
         self._uid = uid
         self._renew_at = -inf
@@ -68,6 +71,8 @@ class SlotHolding:
         self._failures = 0
         self._trouble = ""
         self._ec2_trouble = ""
+        self._reading = threading.Lock()
+        self._read: SlotTable | None = None
 
     def perform(self, action: SlotCall) -> Done | SlotMissed | SlotsSeen | SlotsSilent:
         """Do it. What DynamoDB does not answer is a result, too: the decision differs from one drain to the next."""
@@ -94,10 +99,17 @@ class SlotHolding:
             return SlotsSilent(error)
 
     def table(self) -> SlotTable:
-        """Who holds a slot, and who waits. Raises AgentError."""
-        return self._slots.table()
+        """Who holds a slot, and who waits: at most a second old. Raises AgentError."""
+        with self._reading:
+            if self._read is None or self._clock.now() - self._read.seen_at >= READERS_SECONDS:
+                self._read = replace(self._slots.table(), seen_at=self._clock.now())
+            return self._read
 
-    def release(self, instance: str, *, alive_too: bool, reason: str, uid: int) -> Holder:
+    def alive(self, holder: Holder) -> bool:
+        """Whether its agent gave a sign of life in the last minutes. One of the future counts: its clock is ahead."""
+        return self._clock.now() - holder.seen < decisions.ALIVE_SECONDS
+
+    def release(self, instance: str, *, alive_too: bool, reason: str, uid: int) -> None:
         """Release the slot of another host, or of this one, for a person.
 
         Args:
@@ -111,30 +123,40 @@ class SlotHolding:
         """
         holder = self._slots.table().holder(instance)
         if holder is None:
-            said = f"cannot release the slot of {instance}: it holds none of {self._rules.name}"
+            said = f"cannot release the slot of {instance}: it holds none of {self.rules.name}"
             raise AgentError(Kind.NOT_FOUND, said, hint="`zdd-agent slots` lists the holders")
-        silent = self._clock.now() - holder.seen
-        if silent < decisions.ALIVE_SECONDS and not alive_too:
-            said = f"cannot release the slot of {instance}: its agent gave a sign of life {max(silent, 0):.0f} s ago"
+        if self.alive(holder) and not alive_too:
+            ago = max(self._clock.now() - holder.seen, 0.0)
+            said = f"cannot release the slot of {instance}: its agent gave a sign of life {ago:.0f} s ago"
             hint = "`zdd-agent rejoin` on that host gives it back; `--force alive` releases it all the same"
             raise AgentError(Kind.REFUSED, said, hint=hint)
-        if not self._slots.release(instance, holder.since):
+        # Only the slot that was looked at. Where the SDK asked twice, the first call may have released it.
+        if not self._slots.release(instance, holder.since) and self._slots.table().holder(instance) is not None:
             said = f"cannot release the slot of {instance}: it has changed hands just now"
             raise AgentError(Kind.REFUSED, said, hint="look again with `zdd-agent slots`")
-        extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": self._rules.name, "ZDD_CALLER_UID": uid}
+        extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": self.rules.name, "ZDD_CALLER_UID": uid}
+        extra["ZDD_HOLDER"] = instance
         log.warning("uid %d released the slot of %s: %r", uid, instance, reason, extra=extra)
-        return holder
+        with self._reading:
+            self._read = None
 
     def said(self) -> tuple[str, ...]:
-        """For people: the slot that this host holds, and what does not work."""
+        """For people: what is not as it should be."""
         slot, lines = self._ledger.record().slot, []
-        if slot is not None and slot.stage is Stage.HELD:
-            lines.append(f"this host holds a slot of {slot.name}")
         if slot is not None and slot.stage is Stage.GIVING_BACK:
             lines.append(f"the slot of {slot.name} is still to be given back")
         if slot is not None and slot.stage is Stage.RELEASED:
             lines.append(f"somebody released this host's slot of {slot.name}: others may leave although it is out")
         return (*lines, *filter(None, (self._trouble, self._ec2_trouble)))
+
+    def may_hold(self) -> str:
+        """For people: how many slots are taken, where this host may take one. Changes nothing. Raises AgentError."""
+        table = self._slots.table()
+        # A sign of life of a host that holds none is the change that DynamoDB refuses last, after the permissions.
+        self._slots.renew(self._ledger.record().owner.instance_id or "i-nobody", self._clock.now())
+        limit = self.rules.limit
+        of = f"{limit.percent:g}% of the hosts" if limit.percent is not None else str(limit.number)
+        return f"{len(table.holders)} of {of} taken in {self.rules.name}, {len(table.waiters)} waiting"
 
     def attend(self) -> float:
         """Do what is due between operations, and in them; answers how long nothing more is due (seconds)."""
@@ -169,7 +191,7 @@ class SlotHolding:
 
     def _write_in(self, record: Record, now: float) -> None:
         """This host is out: that is so, whatever the limit is."""
-        wanted = Slot(Stage.WANTED, self._rules.name, now)
+        wanted = Slot(Stage.WANTED, self.rules.name, now)
         if record.slot is None and not self._ledger.note_slot(record, wanted):
             return
         record = self._ledger.record()
@@ -177,7 +199,7 @@ class SlotHolding:
         self._slots.table()  # makes the item where there is none
         self._slots.claim(decisions.holding(record, reason, self._uid, now), None)
         self._ledger.note_slot(record, replace(wanted, stage=Stage.HELD))
-        log.warning("this host is out, and holds a slot of %s from now on, whatever the limit is", self._rules.name)
+        log.warning("this host is out, and holds a slot of %s from now on, whatever the limit is", self.rules.name)
 
     def _renew(self, record: Record, slot: Slot, now: float) -> None:
         if not self._slots.renew(record.owner.instance_id, now):
@@ -189,9 +211,9 @@ class SlotHolding:
         if not self._slots.claim(holder, limit):
             return SlotMissed()
         forced = ", whatever the limit is" if limit is None else ""
-        extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": self._rules.name}
-        log.info("took a slot of %s%s", self._rules.name, forced, extra=extra)
-        self._ledger.say(f"took a slot of {self._rules.name}{forced}")
+        extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": self.rules.name}
+        log.info("took a slot of %s%s", self.rules.name, forced, extra=extra)
+        self._ledger.say(f"took a slot of {self.rules.name}{forced}")
         self._renew_at = self._clock.now() + RENEW_SECONDS
         return Done()
 
@@ -212,5 +234,5 @@ class SlotHolding:
         self._ec2_trouble = ""
         for one in holders:
             if one.instance in gone and self._slots.release(one.instance, one.since):
-                extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": self._rules.name}
+                extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": self.rules.name}
                 log.warning("released the slot of %s: EC2 says that it is terminated", one.instance, extra=extra)

@@ -243,8 +243,7 @@ class Record:
         last: the operation that ended last.
         listed: every target of its groups at the last look, this host's and the others'. One that vanishes from it
             while EC2 calls its instance running still belongs, and counts for a percentage.
-        leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
-            instance that was stopped comes back.
+        leaving: why this instance will be gone soon; None while it may stay. A new boot clears it: who stopped returns.
         slot: what this host holds of its fleet's slots, or may hold; None where it needs none.
     """
 
