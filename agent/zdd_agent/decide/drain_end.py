@@ -107,7 +107,7 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
     """What holds the drain although the API calls every target `unused`, for people; empty when nothing does."""
     if state.ending.until is Until.UNUSED or senses.watch is None or senses.blind:
         return ""
-    if held := after_unused.work_of(senses.watch, _bringers(membership, senses)):
+    if held := after_unused.work_of(senses.watch, _bringers(state, membership, senses)):
         return f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}"
     seen = senses.trust.nodes if senses.trust is not None else frozenset[str]()
     known = frozenset[str]() if _shows_clients(membership) else seen.union(state.left.nodes)
@@ -127,13 +127,15 @@ def unproved(state: Draining, membership: Membership, senses: Senses, now: float
         return ""
     if senses.blind:
         return f"; by the API's `unused` alone: {senses.blind}"
-    tracks = after_unused.of_others(senses.watch, _bringers(membership, senses))
+    tracks = after_unused.of_others(senses.watch, _bringers(state, membership, senses))
     return f"; not waited for: {described(tracks, now, senses.watch.quiet_seconds)}" if tracks else ""
 
 
-def _bringers(membership: Membership, senses: Senses) -> frozenset[str]:
-    """The peers that may bring the load balancer's work; empty when any peer may."""
+def _bringers(state: Draining, membership: Membership, senses: Senses) -> frozenset[str]:
+    """The peers that may bring the load balancer's work; empty when any peer may, also one that was not seen yet."""
     if _shows_clients(membership) or senses.trust is None or not senses.trust.nodes:
+        return frozenset()
+    if not senses.trust.knows_all(state.left.accepted_at):
         return frozenset()
     return senses.trust.nodes | senses.trust.candidates
 

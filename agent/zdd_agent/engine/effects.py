@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from zdd_agent.engine.slots import SlotHolding
 
 
+# Seconds that the first look of an operation may take whose time is over: as long as one call to AWS at the most.
+_LATE_LOOK_SECONDS = 20.0
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How often things are asked, in seconds.
@@ -99,12 +103,13 @@ class Effects:
         membership = record.membership
         match action:
             case Discover():
-                return self._discover(record)
+                return self._discover(record, evidence)
             case Refresh():
                 known, gone = self._observer.refreshed(membership)
                 return Refreshed(known, gone, self._metadata.lifecycle_state() in TERMINATED)
             case Look():
-                return Seen(self._observer.look(membership, record.listed, self._pace_to_next_look(), self._by(record)))
+                pace, by = self._pace_to_next_look(), self._by(record, evidence)
+                return Seen(self._observer.look(membership, record.listed, pace, by))
             case Probe(targets):
                 results = tuple(self._probe(membership.group(t.group), t) for t in targets)
                 return Probed(results, self._clock.now() + self._pace.probe)
@@ -130,11 +135,11 @@ class Effects:
             case _:
                 return Done()
 
-    def _discover(self, record: Record) -> Found:
+    def _discover(self, record: Record, evidence: Evidence) -> Found:
         assert record.underway is not None  # noqa: S101  what mypy needs
         verb = record.underway.request.verb
         terminating = verb is Verb.REJOIN and self._metadata.lifecycle_state() in TERMINATED
-        pace, by, out = self._pace_to_next_look(), self._by(record), record.left is not None
+        pace, by, out = self._pace_to_next_look(), self._by(record, evidence), record.left is not None
         membership, seen = self._observer.discover(verb, record.membership, record.listed, pace, by, out=out)
         return Found(membership, seen, terminating, self._place(record.underway.request))
 
@@ -255,6 +260,8 @@ class Effects:
     def _pace_to_next_look(self) -> float:
         return self._pace.interval + self._rng.uniform(0.0, self._pace.jitter)
 
-    def _by(self, record: Record) -> float:
+    def _by(self, record: Record, evidence: Evidence) -> float:
         assert record.underway is not None  # noqa: S101  what mypy needs
-        return record.underway.deadline
+        deadline, now = record.underway.deadline, self._clock.now()
+        # After a restart the time can be over already. What is pending then, if anything, takes a whole look.
+        return deadline if now < deadline or evidence.seen is not None else now + _LATE_LOOK_SECONDS

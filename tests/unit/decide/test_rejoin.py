@@ -79,6 +79,11 @@ def look(reason: str, state: State, probe: ProbeResult, description: str = "") -
     return Observation((health,), frozenset(), START, START, (probe,))
 
 
+def stands(seen: Observation, seconds: float = 40.0) -> list[Observation]:
+    """Looks that show this, the latest first. Two checks that pass take 30 s, and an answer can be 10 s late."""
+    return [replace(seen, seen_at=START - seconds * number / LOOKS) for number in range(LOOKS + 1)]
+
+
 @pytest.mark.parametrize(
     ("reason", "state", "hint"),
     [
@@ -90,13 +95,13 @@ def look(reason: str, state: State, probe: ProbeResult, description: str = "") -
     ],
 )
 def test_a_cause_that_waiting_cannot_cure_is_named_with_what_mends_it(reason: str, state: State, hint: str) -> None:
-    (cause,) = believed(WEB, [look(reason, state, PASSES)] * LOOKS)
+    (cause,) = believed(WEB, stands(look(reason, state, PASSES)))
     assert hint in cause.hint
 
 
 def test_a_code_mismatch_says_the_code_found_and_the_code_wanted() -> None:
     seen = look("Target.ResponseCodeMismatch", State.UNHEALTHY, PASSES, "Health checks failed with these codes: [404]")
-    (cause,) = believed(WEB, [seen] * LOOKS)
+    (cause,) = believed(WEB, stands(seen))
     assert "[404]" in cause.message
     assert "wants 200" in cause.message
 
@@ -104,13 +109,28 @@ def test_a_code_mismatch_says_the_code_found_and_the_code_wanted() -> None:
 def test_a_cause_is_not_believed_before_three_looks_agree() -> None:
     seen = look("Target.Timeout", State.UNHEALTHY, PASSES)
     other = look("Target.FailedHealthChecks", State.UNHEALTHY, PASSES)
-    assert not believed(WEB, [seen] * (LOOKS - 1))
-    assert not believed(WEB, [seen, other, seen])
+    assert not believed(WEB, [seen, replace(seen, seen_at=START - 100)])
+    assert not believed(WEB, [seen, other, replace(seen, seen_at=START - 100)])
+
+
+@pytest.mark.parametrize("reason", ["Target.Timeout", "Target.ResponseCodeMismatch"])
+def test_an_app_that_passes_again_may_still_come_up_for_as_long_as_its_checks_take(reason: str) -> None:
+    assert not believed(WEB, stands(look(reason, State.UNHEALTHY, PASSES), 39.0))
+
+
+def test_a_rejoin_waits_for_a_registered_target_whose_app_has_recovered_just_now() -> None:
+    check = replace(group().health_check, interval=30.0, healthy_threshold=5)
+    host = Host(group(health_check=check))
+    target = host.aws.put("web")
+    host.aws.break_target(target, "Target.ResponseCodeMismatch")
+    host.clock.at(START + 150, lambda: host.aws.break_target(target, ""))  # five checks, 30 s apart
+    operation = host.do(Verb.REJOIN)
+    assert succeeded(operation), operation.message
 
 
 @pytest.mark.parametrize("reason", ["Target.Timeout", "Target.ResponseCodeMismatch", "Target.FailedHealthChecks"])
 def test_an_app_that_does_not_answer_here_either_may_still_come_up(reason: str) -> None:
-    assert not believed(WEB, [look(reason, State.UNHEALTHY, FAILS)] * LOOKS)
+    assert not believed(WEB, stands(look(reason, State.UNHEALTHY, FAILS)))
 
 
 def test_a_rejoin_behind_a_closed_security_group_ends_with_the_hint_and_not_at_the_deadline() -> None:

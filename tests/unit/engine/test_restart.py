@@ -227,3 +227,20 @@ def test_a_restart_between_operations_starts_nothing(boot: str | None, verb: Ver
     assert host.ledger.running() is None
     assert (host.record().state, host.record().last) == (before.state, before.last)
     assert host.aws.calls == calls
+
+
+@pytest.mark.parametrize("verb", [Verb.DRAIN, Verb.REJOIN])
+def test_an_operation_that_is_taken_up_after_its_deadline_ends_on_a_whole_look(verb: Verb) -> None:
+    host = Host(group("first", deregistration_delay=5.0), group("second", deregistration_delay=5.0))
+    for name in ("first", "second"):
+        host.aws.put(name)
+        host.aws.put_sibling(name)
+    if verb is Verb.REJOIN:
+        host.do(Verb.DRAIN)
+    host.begin(verb, 100.0)
+    while not isinstance(host.record().state, Draining | Warming):
+        host.turn()
+    host.clock.time += 200  # the daemon was down, and all is over by now
+    host.restart()
+    operation = host.finish()
+    assert operation.outcome is Outcome.SUCCEEDED, operation.message

@@ -114,6 +114,10 @@ class Trust:
             return self.began_at
         return self.began_at + _WAITED_INTERVALS * self._longest
 
+    def knows_all(self, moment: float) -> bool:
+        """Whether every node can have been seen by this moment (seconds): the first one is enough to be trusted."""
+        return moment >= self.began_at + _WAITED_INTERVALS * self._longest
+
     @property
     def _longest(self) -> float:
         intervals = (check.interval for port in self.heard.checks.values() for check in port)

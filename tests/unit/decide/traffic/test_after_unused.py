@@ -21,7 +21,7 @@ from zdd_agent.model.record import Departure, Draining, Ending
 NODE, SCRAPER = "10.0.1.1", "10.0.7.7"
 NODES = frozenset({NODE})
 QUIET = 5.0
-TRUST = Trust(START, {}, "", Nodes({}, START, {(NODE, PORT): START}), None, {})
+TRUST = Trust(START - 1000, {}, "", Nodes({}, START, {(NODE, PORT): START}), None, {})
 
 
 def watched(kernel: Kernel, at: float = START) -> Watch:
@@ -114,6 +114,13 @@ def test_a_drain_says_what_it_did_not_wait_for() -> None:
     assert drain_end.blocking(STATE, of(), senses, START) == ""
     said = drain_end.unproved(STATE, of(), senses, START)
     assert said == f"; not waited for: {SCRAPER}:40001 to port {PORT}, over 0 s old, with work"
+
+
+def test_any_peers_request_holds_where_not_every_node_can_have_been_seen_before_the_deregistration() -> None:
+    kernel = Kernel()
+    request_of(kernel, SCRAPER)
+    late = replace(TRUST, began_at=STATE.left.accepted_at - 14)  # three intervals are 15 s
+    assert "work is left" in drain_end.blocking(STATE, of(), Senses(watch=watched(kernel), trust=late), START)
 
 
 def test_where_client_addresses_are_preserved_any_peers_request_holds_also_where_the_nodes_are_known() -> None:
