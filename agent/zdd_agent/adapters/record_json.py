@@ -1,7 +1,7 @@
 """The record as JSON: a part that every version reads, and the rest that only this version does.
 
-The first part holds the owner, the membership, what is wanted, since when the host is out, in whose Standby, and why it
-leaves. A newer or an older version of the rest never costs these.
+The first part holds the owner, the membership, what is wanted, since when the host is out, in whose Standby, why it
+leaves, and its slot. A newer or an older version of the rest never costs these.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from zdd_agent.model.record import (
     Wanted,
     Warming,
 )
+from zdd_agent.model.slots import Slot
 
 # The version of the part that only this version reads.
 VERSION = 2
@@ -62,6 +63,7 @@ def encoded(record: Record) -> dict[str, Any]:
         "out_since": record.out_since,
         "standby": record.left.standby if record.left is not None else "",
         "leaving": _plain(record.leaving),
+        "slot": _plain(record.slot),
         "membership": _plain(record.membership),
         "version": VERSION,
         "record": {
@@ -91,6 +93,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
         out_since = TypeAdapter(float | None).validate_python(document.get("out_since"))
         standby = TypeAdapter(str).validate_python(document.get("standby", ""))
         leaving = TypeAdapter(Leaving | None).validate_python(document.get("leaving"))
+        slot = TypeAdapter(Slot | None).validate_python(document.get("slot"))
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
     try:
@@ -106,12 +109,13 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
             last=TypeAdapter(Operation | None).validate_python(rest["last"]),
             listed=TypeAdapter(tuple[Target, ...]).validate_python(rest["listed"]),
             leaving=leaving,
+            slot=slot,
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())
         left = Departure(now if out_since is None else out_since, now, standby=standby)
         state = InService() if out_since is None else Out(left, "as another version left it")
-        return Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving), why
+        return Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving, slot=slot), why
 
 
 def kept(new: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from zdd_agent.decide import slots
 from zdd_agent.decide.actions import End
 from zdd_agent.model.operation import LAST_PHASE, Operation, Outcome
 from zdd_agent.model.record import (
@@ -63,7 +64,7 @@ def ended(record: Record, end: End, now: float) -> Record:
         changed=not isinstance(record.state, Guarding | Probing),
         cancelled_by=one.cancelled_by,
     )
-    return replace(record, state=_rests(record, one, end, now), underway=None, last=last)
+    return slots.rested(replace(record, state=_rests(record, one, end, now), underway=None, last=last), now)
 
 
 def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:

@@ -39,10 +39,11 @@ class Check(StrEnum):
 
     MIN_HEALTHY = "min-healthy"
     PROBE = "probe"
+    SLOT = "slot"
 
 
 FORCIBLE: Mapping[Verb, tuple[Check, ...]] = MappingProxyType(
-    {Verb.DRAIN: (Check.MIN_HEALTHY,), Verb.REJOIN: (Check.PROBE,)}
+    {Verb.DRAIN: (Check.MIN_HEALTHY, Check.SLOT), Verb.REJOIN: (Check.PROBE,)}
 )
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Operation, Phase, Request
+from zdd_agent.model.slots import Slot
 
 
 class Wanted(StrEnum):
@@ -202,9 +203,9 @@ PHASES: Mapping[type, Phase] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """An operation under way: the request, and its deadlines. Moments are seconds since the epoch.
+    """An operation under way. Moments are seconds since the epoch.
 
-    `request.timeout` holds the settings' time-out where the caller gave none; None: derived.
+    `request.timeout`: the settings' time-out where the caller gave none; None: derived.
     """
 
     id: str
@@ -242,8 +243,8 @@ class Record:
         last: the operation that ended last.
         listed: every target of its groups at the last look, this host's and the others'. One that vanishes from it
             while EC2 calls its instance running still belongs, and counts for a percentage.
-        leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
-            instance that was stopped comes back.
+        leaving: why this instance will be gone soon; None while it may stay. A new boot clears it: who stopped returns.
+        slot: what this host holds of its fleet's slots, or may hold; None where it needs none.
     """
 
     owner: Owner = Owner()
@@ -254,6 +255,7 @@ class Record:
     last: Operation | None = None
     listed: tuple[Target, ...] = ()
     leaving: Leaving | None = None
+    slot: Slot | None = None
 
     @property
     def operation(self) -> Operation | None:

@@ -17,7 +17,7 @@ from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.cli import commands
 from zdd_agent.errors import AgentError, Kind
 
-COMMANDS = ["drain", "rejoin", "status", "watch", "cancel", "forget", "run", "doctor", "check-config", "serve"]
+COMMANDS = "drain rejoin status watch cancel forget slots run doctor check-config serve".split()
 EVIL = "\x1b[2J\x1b]0;owned\x07\r\n"
 STATUS: dict[str, Any] = {
     "posture": "in_service",
