@@ -8,70 +8,17 @@ from typing import Any, TypeVar
 
 from fakes import VPC, FakeInstances, FakeMetadata, FakeProber, FakeSensor
 from simulation.account import REGION, Account
+from simulation.sdk import Calls, Later
+from simulation.table import Partition, Slots
 from troubles import MortalStore
 from zdd_agent.adapters.aws import ATTEMPTS
 from zdd_agent.engine.build import Outside, build_engine
-from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Outcome, Request, Verb
 from zdd_agent.settings import Settings
 
 _T = TypeVar("_T")
-
-
-class Later(BaseException):  # noqa: N818  no error: the SDK waits before its next try. Nothing of the engine catches it
-    """The call goes on at this moment (seconds)."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-
-
-class Calls:
-    """The SDK of one host: tries a throttled call again with its own back-off, while the host's loop waits for it.
-
-    The loop is not suspended in the middle of a call: it turns again from the same record, and gets what it was told
-    before from here.
-    """
-
-    def __init__(self, clock: Any, rng: random.Random) -> None:
-        self._clock = clock
-        self._rng = rng
-        self._answers: list[tuple[object, Any]] = []
-        self._given = 0
-        self._tries = 0
-        self._since: dict[object, float] = {}
-        self.longest = 0.0  # seconds that a throttled call has cost, from its first try to its answer
-        self.gave_up = 0  # calls that the SDK has given up
-
-    def begin(self) -> None:
-        self._given = 0
-
-    def end(self) -> None:
-        self._answers.clear()
-        self._given = 0
-
-    def make(self, key: object, allows: Callable[[], bool], answer: Callable[[], _T], *, attempts: int) -> _T:
-        if self._given < len(self._answers) and self._answers[self._given][0] == key:
-            self._given += 1
-            return self._answers[self._given - 1][1]
-        del self._answers[self._given :]
-        now = self._clock.time
-        if allows():
-            self._tries = 0
-            self.longest = max(self.longest, now - self._since.pop(key, now))
-            told = answer()
-            self._answers.append((key, told))
-            self._given += 1
-            return told
-        self._since.setdefault(key, now)
-        self._tries += 1
-        if self._tries >= attempts:
-            self._tries = 0
-            self.gave_up += 1
-            raise AgentError(Kind.AWS_UNAVAILABLE, f"cannot call {key}: throttled", transient=True)
-        # The SDK's mode `standard`: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
-        raise Later(now + self._rng.random() * min(2.0 ** (self._tries - 1), 20.0))
 
 
 class Balancing:
@@ -121,15 +68,24 @@ class Member:
 
     Args:
         account: shared by all.
+        partition: shared by all.
         number: of the host.
         rng: draws the jitter and the back-off.
+        limit: of the slots.
         wait: `--wait` of its drain, seconds.
         restart: how long the app takes to restart, seconds.
-        settings: more of the agent's settings.
     """
 
     def __init__(
-        self, account: Account, number: int, rng: random.Random, *, wait: float, restart: float, **settings: Any
+        self,
+        account: Account,
+        partition: Partition,
+        number: int,
+        rng: random.Random,
+        *,
+        limit: int | str,
+        wait: float,
+        restart: float,
     ) -> None:
         self.number = number
         self.id = f"i-{number:05}"
@@ -147,9 +103,11 @@ class Member:
             prober=FakeProber(),
             sensor=FakeSensor(account.clock),
             store=MortalStore(),
+            slots=Slots(partition, self.calls),
         )
         names = (account.group_of(number).name,)
-        given = Settings(target_groups=names, drain={"until": Until.UNUSED}, **settings)
+        shared = {"table": "slots", "name": "web", "limit": limit}
+        given = Settings(target_groups=names, drain={"until": Until.UNUSED}, slots=shared)
         self.engine = build_engine(outside, _Quiet(), given, "boot-1", rng)
         self.ledger = self.engine.ledger
         self._verb = Verb.DRAIN
@@ -188,5 +146,5 @@ class Member:
         return now if self._owes() else None
 
     def _owes(self) -> bool:
-        """Whether something is left to do between operations."""
-        return False
+        """Whether its slot is still to be given back."""
+        return self.ledger.record().slot is not None

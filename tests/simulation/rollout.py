@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 import random
 from dataclasses import dataclass, field
-from typing import Any
 
 from simulation.account import Account
 from simulation.member import Member
+from simulation.table import Partition
 
 # Seconds; what ends a drain here is the API's `unused`, as late as the sensor's proof at a floor of 30 s.
 DELAY = 30.0
@@ -32,17 +32,22 @@ class Found:
     elbv2_calls: int = 0
     peak_elbv2_per_second: int = 0
     dynamodb_requests: int = 0
+    dynamodb_throttled: int = 0
+    most_item_bytes: int = 0
     most_out_at_once: int = 0
     failed: int = 0
     overtaken: list[int] = field(default_factory=list)
 
 
-def rollout(hosts: int, limit: int, *, seed: int = 1, **settings: Any) -> Found:
+def rollout(hosts: int, limit: int, *, seed: int = 1) -> Found:
     """All hosts deploy at once."""
     rng = random.Random(seed)
     account = Account(hosts, DELAY, rng)
+    partition = Partition(account.clock)
     members = [
-        Member(account, n, random.Random(seed * 1_000_003 + n), wait=1e7, restart=RESTART, **settings)
+        Member(
+            account, partition, n, random.Random(seed * 1_000_003 + n), limit=limit, wait=1e7, restart=RESTART
+        )
         for n in range(hosts)
     ]
     begin = account.clock.time
@@ -57,6 +62,9 @@ def rollout(hosts: int, limit: int, *, seed: int = 1, **settings: Any) -> Found:
     found.deploy_seconds = max(m.back_at for m in members) - begin
     found.gave_up = sum(m.calls.gave_up for m in members)
     found.longest_throttled_seconds = max(m.calls.longest for m in members)
+    found.dynamodb_requests = partition.requests.total()
+    found.dynamodb_throttled = partition.throttled.total()
+    found.most_item_bytes = partition.most_bytes
     found.failed = sum(m.tries for m in members)
     return summed_up(found, account)
 
