@@ -145,7 +145,8 @@ def race(claim: Claim, left: Departure, membership: Membership, seen: Observatio
     """
     counted = keys(claim.counted)
     out = [h.target for h in seen.population if h.state in _LEFT and h.target.key in counted]
-    gone = [t for t in claim.counted if seen.of(t) is None]
+    listed = keys(h.target for h in seen.population)  # not `seen.of` for each: a group may hold a thousand targets
+    gone = [t for t in claim.counted if t.key not in listed]
     returning = [h.target for h in seen.population if h.state is State.INITIAL and h.target.key in counted]
     short = shortages(membership, seen, minimum, gone, returning)
     late = _is_late(claim, left, seen)

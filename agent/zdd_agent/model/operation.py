@@ -203,4 +203,6 @@ class Observation:
 
     def of(self, target: Target) -> TargetHealth | None:
         """This target's health; None when it is not registered."""
-        return next((health for health in self.population if health.target.key == target.key), None)
+        # The ID first: most of a thousand targets differ in it, and a key is made anew each time.
+        same = (health for health in self.population if health.target.id == target.id)
+        return next((health for health in same if health.target.key == target.key), None)
