@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lab.conftest import free_prefix
-from zdd_agent.model.record import PHASES
+from zdd_agent.model.states import PHASES
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import FAST

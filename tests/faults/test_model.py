@@ -26,7 +26,7 @@ from troubles import ACTIONS, Killed, MortalStore, away, full
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, MinHealthy, State
 from zdd_agent.model.operation import Check, Operation, Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Claiming, Confirming, GoingBack
+from zdd_agent.model.states import Claiming, Confirming, GoingBack
 
 STEPS = 1_000_000 if SOAK else 10_000
 _STEPS_AN_EXAMPLE = 100

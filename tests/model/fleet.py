@@ -16,7 +16,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, MinHealthy
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Operation, Request, Verb
-from zdd_agent.model.record import Draining, Ending, GoingBack
+from zdd_agent.model.states import Draining, Ending, GoingBack
 from zdd_lab.model.aws_error import AwsError
 
 # Name, port of the group; what it is for stands in `World.groups`.

@@ -12,7 +12,8 @@ from model.fleet import SPARE, Agent
 from zdd_agent.decide.evidence import API_LAG_SECONDS
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Operation, Outcome, Phase, Verb
-from zdd_agent.model.record import Claiming, Confirming, Drained, GoingBack, InService, Record
+from zdd_agent.model.record import Record
+from zdd_agent.model.states import Claiming, Confirming, Drained, GoingBack, InService
 from zdd_lab.model.target import TargetKey
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.model.aws import BalancerKind, Membership, MinHealthy, State, Target, TargetHealth
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome, Request, Verb
-from zdd_agent.model.record import Departure, Drained, GoingBack, Out, Record
+from zdd_agent.model.record import Record
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Departure, Drained, GoingBack, Out
 
 POLL_SECONDS = 10
 CALLS = (Discover, Refresh, Look, Register, Deregister)

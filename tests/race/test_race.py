@@ -20,8 +20,9 @@ from zdd_agent.decide.actions import Action, Confirm, End, GoBack, Look, Registe
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.model.aws import MinHealthy
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Confirming, GoingBack, Record
+from zdd_agent.model.record import Record
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Confirming, GoingBack
 
 ROOT = Path(__file__).resolve().parents[2]
 SOAK = pytest.mark.skipif(not os.environ.get("ZDD_SOAK"), reason="takes minutes: run `make soak`")

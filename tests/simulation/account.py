@@ -105,4 +105,3 @@ class Account:
         while self._healthy_at and self._healthy_at[0][0] <= self.clock.time:
             self._out.discard(heapq.heappop(self._healthy_at)[1])
         return len(self._out)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fakes import VPC, FakeInstances, FakeMetadata, FakeProber, FakeSensor
 from simulation.account import REGION, Account

@@ -45,9 +45,7 @@ def rollout(hosts: int, limit: int, *, seed: int = 1) -> Found:
     account = Account(hosts, DELAY, rng)
     partition = Partition(account.clock)
     members = [
-        Member(
-            account, partition, n, random.Random(seed * 1_000_003 + n), limit=limit, wait=1e7, restart=RESTART
-        )
+        Member(account, partition, n, random.Random(seed * 1_000_003 + n), limit=limit, wait=1e7, restart=RESTART)
         for n in range(hosts)
     ]
     begin = account.clock.time

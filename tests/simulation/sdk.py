@@ -12,7 +12,7 @@ from zdd_agent.errors import AgentError, Kind
 _T = TypeVar("_T")
 
 
-class Later(BaseException):  # noqa: N818  no error: the SDK waits before its next try. Nothing of the engine catches it
+class Later(BaseException):
     """The call goes on at this moment (seconds)."""
 
     def __init__(self, at: float) -> None:

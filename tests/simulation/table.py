@@ -38,7 +38,7 @@ class Partition:
         reads = action == "GetItem"
         units = -(-size // (4096 if reads else 1024))
         bucket, now = self._units["read" if reads else "write"], self.clock.time
-        allowed = all([bucket.take(now) for _ in range(units)])
+        allowed = all(tuple(bucket.take(now) for _ in range(units)))
         (self.requests if allowed else self.throttled)[action] += 1
         self.slots.calls.clear()
         return allowed

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Operation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import (
+from zdd_agent.model.record import Record, Underway, Wanted
+from zdd_agent.model.states import (
     Claim,
     Claiming,
     Confirming,
@@ -23,11 +24,8 @@ from zdd_agent.model.record import (
     Joining,
     Out,
     Probing,
-    Record,
     Resting,
     State,
-    Underway,
-    Wanted,
     Warming,
 )
 

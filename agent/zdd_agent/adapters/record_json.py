@@ -14,7 +14,9 @@ from pydantic import TypeAdapter
 
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.operation import Operation, Reboot
-from zdd_agent.model.record import (
+from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.slots import Slot
+from zdd_agent.model.states import (
     Claiming,
     Confirming,
     Departure,
@@ -24,16 +26,10 @@ from zdd_agent.model.record import (
     Guarding,
     InService,
     Joining,
-    Leaving,
     Out,
-    Owner,
     Probing,
-    Record,
-    Underway,
-    Wanted,
     Warming,
 )
-from zdd_agent.model.slots import Slot
 
 # The version of the part that only this version reads.
 VERSION = 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zdd_agent.decide.slot_actions import NoteSlot, SlotCall, WantSlot
 from zdd_agent.model.aws import Target, TargetKey
 from zdd_agent.model.operation import Failure, Outcome, Request
-from zdd_agent.model.record import Claim, Ending
+from zdd_agent.model.states import Claim, Ending
 
 # Asked of the world: effects carry these out. `results` holds what comes of them.
 

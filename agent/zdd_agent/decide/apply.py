@@ -51,7 +51,9 @@ from zdd_agent.decide.results import (
 )
 from zdd_agent.decide.slot_actions import AskHolders, ClaimSlot, LookAtSlots, NoteSlot, PassOver, StandInLine, WantSlot
 from zdd_agent.model.aws import Membership
-from zdd_agent.model.record import (
+from zdd_agent.model.record import Record
+from zdd_agent.model.slots import Slot, Stage
+from zdd_agent.model.states import (
     Claiming,
     Confirming,
     Departure,
@@ -63,13 +65,11 @@ from zdd_agent.model.record import (
     Joining,
     Out,
     Probing,
-    Record,
     Resting,
     State,
     Warming,
     departure,
 )
-from zdd_agent.model.slots import Slot, Stage
 
 # (record, its state, action, now, result) → record
 Step = Callable[[Record, Any, Any, float, Any], Record]

@@ -10,18 +10,8 @@ from zdd_agent.decide.endings import IllegalStepError, ended
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Reboot, Request, Verb
-from zdd_agent.model.record import (
-    GoingBack,
-    Guarding,
-    InService,
-    Leaving,
-    Owner,
-    Probing,
-    Record,
-    State,
-    Underway,
-    Wanted,
-)
+from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.states import GoingBack, Guarding, InService, Probing, State
 
 # The fields of states that hold a moment, seconds since the epoch.
 _MOMENTS = frozenset({"since", "accepted_at", "at", "started_at", "deadline"})

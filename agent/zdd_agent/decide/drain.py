@@ -29,18 +29,9 @@ from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Outcome
-from zdd_agent.model.record import (
-    Claim,
-    Claiming,
-    Confirming,
-    Draining,
-    Ending,
-    GoingBack,
-    Guarding,
-    Record,
-    Underway,
-)
+from zdd_agent.model.record import Record, Underway
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Claim, Claiming, Confirming, Draining, Ending, GoingBack, Guarding
 
 # Seconds for which a look at AWS is fresh enough to end a drain on: others may have registered the host since.
 _FRESH_SECONDS = 2.0

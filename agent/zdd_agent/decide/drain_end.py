@@ -12,8 +12,8 @@ from zdd_agent.decide.traffic.quiet import Proof, described, left_of, looked_at,
 from zdd_agent.decide.traffic.trust import doubt_of_idle
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.record import Draining, Ending
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Draining, Ending
 
 # Seconds from a sample to a look at AWS after which the sample says nothing of the health checks of now.
 _OLD_SECONDS = 2.0

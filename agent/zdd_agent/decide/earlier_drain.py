@@ -15,8 +15,9 @@ from zdd_agent.model.auto_scaling import IN_SERVICE
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Observation, Outcome, Verb
-from zdd_agent.model.record import Departure, Drained, Ending, Guarding, InService, Out, Record, Underway
+from zdd_agent.model.record import Record, Underway
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Departure, Drained, Ending, Guarding, InService, Out
 
 
 def taken_up(

@@ -8,7 +8,8 @@ from zdd_agent.decide import slots
 from zdd_agent.decide.actions import End
 from zdd_agent.errors import Kind
 from zdd_agent.model.operation import LAST_PHASE, Failure, Operation, Outcome
-from zdd_agent.model.record import (
+from zdd_agent.model.record import Record, Underway
+from zdd_agent.model.states import (
     PHASES,
     Claiming,
     Confirming,
@@ -20,9 +21,7 @@ from zdd_agent.model.record import (
     Joining,
     Out,
     Probing,
-    Record,
     Resting,
-    Underway,
     Warming,
     departure,
     final_departure,

@@ -29,7 +29,7 @@ from zdd_agent.model.aws import (
     TargetKey,
 )
 from zdd_agent.model.operation import Check, Failure, Observation
-from zdd_agent.model.record import Claim, Departure
+from zdd_agent.model.states import Claim, Departure
 
 # Seconds from the look that allows a host to leave to its deregistration, at the most: two API calls.
 CLAIM_SECONDS = 2.0

@@ -14,8 +14,9 @@ from zdd_agent.decide.timing import MARGIN_SECONDS, drain_timeout, longest_floor
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.operation import Failure, Observation, Outcome
-from zdd_agent.model.record import Claim, Ending, Guarding, Record, Underway
+from zdd_agent.model.record import Record, Underway
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Claim, Ending, Guarding
 
 
 def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, now: float, rules: Rules) -> Action:

@@ -28,8 +28,9 @@ from zdd_agent.errors import Kind
 from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome
-from zdd_agent.model.record import InService, Joining, Out, Probing, Record, Underway, Warming
+from zdd_agent.model.record import Record, Underway
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import InService, Joining, Out, Probing, Warming
 
 # Why, where IMDS says that the group wants this instance gone.
 TERMINATING = "Auto Scaling is about to terminate this instance"

@@ -13,8 +13,9 @@ from zdd_agent.decide.evidence import Evidence
 from zdd_agent.decide.slot_actions import AskHolders, ClaimSlot, LookAtSlots, PassOver, SlotCall, StandInLine, WantSlot
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Check, Failure, Observation
-from zdd_agent.model.record import InService, Record, Underway
+from zdd_agent.model.record import Record, Underway
 from zdd_agent.model.slots import Holder, Slot, SlotLimit, SlotRules, SlotTable, Stage, Waiter
+from zdd_agent.model.states import InService
 
 # Waiters that have a place in line; an item of DynamoDB bears no more than 400 KB, and each change pays for all of it.
 PLACES = 50

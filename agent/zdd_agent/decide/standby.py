@@ -14,8 +14,9 @@ from zdd_agent.decide.evidence import Evidence
 from zdd_agent.errors import Kind
 from zdd_agent.model.auto_scaling import IN_SERVICE, IN_STANDBY, ScalingPlace
 from zdd_agent.model.operation import Failure, Request
-from zdd_agent.model.record import Draining, InService, Resting, Underway
+from zdd_agent.model.record import Underway
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Draining, InService, Resting
 
 _HINT = (
     "raise the group's desired capacity by one for the deploy, lower its minimum size, or retry with --wait SECONDS; "

@@ -30,8 +30,9 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import IN_STANDBY, TERMINATED, ScalingPlace, Transition
 from zdd_agent.model.aws import Membership, Target, TargetGroup
 from zdd_agent.model.operation import ProbeResult, Request, Verb
-from zdd_agent.model.record import Guarding, Record, Warming
+from zdd_agent.model.record import Record
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Guarding, Warming
 from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
 
 if TYPE_CHECKING:

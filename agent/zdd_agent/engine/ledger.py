@@ -21,9 +21,10 @@ from zdd_agent.engine.progress import EventLog
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, Target
 from zdd_agent.model.operation import Event, Operation, Outcome, Request, Verb
-from zdd_agent.model.record import PHASES, Probing, Record
+from zdd_agent.model.record import Record
 from zdd_agent.model.service import HOST, Timeouts
 from zdd_agent.model.slots import Slot
+from zdd_agent.model.states import PHASES, Probing
 from zdd_agent.ports import Clock, Store
 
 # Ended operations kept in memory: whoever waits for one learns how it ended even after the next has begun.

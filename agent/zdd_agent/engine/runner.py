@@ -22,8 +22,9 @@ from zdd_agent.engine.sampler import Sampler
 from zdd_agent.engine.status import posture
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Failure, Operation, Outcome, Request, Verb
-from zdd_agent.model.record import Drained, InService, Record, Warming
+from zdd_agent.model.record import Record
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Drained, InService, Warming
 from zdd_agent.ports import Clock, Metadata, Postures, Supervisor
 
 if TYPE_CHECKING:

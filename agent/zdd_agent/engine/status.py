@@ -16,7 +16,8 @@ from zdd_agent.errors import AgentError
 from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Identity, Membership, MinHealthy, State, Target
 from zdd_agent.model.operation import Check, Failure, Observation, Posture, Verb
-from zdd_agent.model.record import Drained, Record
+from zdd_agent.model.record import Record
+from zdd_agent.model.states import Drained
 from zdd_agent.ports import Clock, Metadata
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Operation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import Departure, Draining, Ending, Record, Underway
+from zdd_agent.model.record import Record, Underway
+from zdd_agent.model.states import Departure, Draining, Ending
 
 SAMPLE = re.compile(
     r'^(?P<name>[a-z_]+)(?:\{(?P<labels>[a-z]+="[a-z_]+"(?:,[a-z]+="[a-z_]+")*)\})? (?P<value>[0-9.]+)$'

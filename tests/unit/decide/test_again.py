@@ -9,7 +9,8 @@ import pytest
 from fakes import START
 from zdd_agent.decide.again import AGAIN_SECONDS, again_at
 from zdd_agent.model.operation import Operation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import Guarding, InService, Probing, Record, State, Underway, Wanted
+from zdd_agent.model.record import Record, Underway, Wanted
+from zdd_agent.model.states import Guarding, InService, Probing, State
 
 REJOIN = Request(Verb.REJOIN, 0, keep_trying=True)
 

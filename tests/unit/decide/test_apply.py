@@ -46,7 +46,8 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Membership, State, Target, TargetHealth
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import (
+from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.states import (
     Claim,
     Claiming,
     Confirming,
@@ -58,13 +59,8 @@ from zdd_agent.model.record import (
     Guarding,
     InService,
     Joining,
-    Leaving,
     Out,
-    Owner,
     Probing,
-    Record,
-    Underway,
-    Wanted,
     Warming,
 )
 

@@ -13,7 +13,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import BalancerKind, HealthCheck, Target
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Operation, Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Draining
+from zdd_agent.model.states import Draining
 
 NODE = "10.0.9.1"
 

@@ -28,21 +28,9 @@ from zdd_agent.decide.results import Done
 from zdd_agent.model.aws import BalancerKind, Membership, MinHealthy, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Operation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import (
-    Departure,
-    Drained,
-    Draining,
-    Ending,
-    GoingBack,
-    InService,
-    Joining,
-    Leaving,
-    Probing,
-    Record,
-    Underway,
-    Warming,
-)
+from zdd_agent.model.record import Leaving, Record, Underway
 from zdd_agent.model.service import Rules
+from zdd_agent.model.states import Departure, Drained, Draining, Ending, GoingBack, InService, Joining, Probing, Warming
 
 ME = Target(arn("web"), "i-me", 8080)
 WEB = Membership((group(),), (ME,))

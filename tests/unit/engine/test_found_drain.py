@@ -13,7 +13,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import State, Target, TargetGroup
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Confirming
+from zdd_agent.model.states import Confirming
 
 DELAY = 300.0
 

@@ -11,7 +11,7 @@ from host import Host, succeeded
 from troubles import Killed, away
 from zdd_agent.model.auto_scaling import ScalingGroup
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import InService
+from zdd_agent.model.states import InService
 
 MINE = (arn("web"), "i-me", 8080)
 

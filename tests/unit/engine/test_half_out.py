@@ -9,7 +9,7 @@ from host import Host, succeeded
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Target, TargetGroup
 from zdd_agent.model.operation import Outcome, Posture, Verb
-from zdd_agent.model.record import InService, Out
+from zdd_agent.model.states import InService, Out
 
 DENIED = AgentError(Kind.AWS_DENIED, "cannot call DeregisterTargets: denied", hint="allow it in the role's policy")
 

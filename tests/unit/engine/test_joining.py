@@ -7,7 +7,7 @@ from host import Host, succeeded
 from zdd_agent.model.aws import Target
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Check, Outcome, Verb
-from zdd_agent.model.record import Confirming, Draining, GoingBack
+from zdd_agent.model.states import Confirming, Draining, GoingBack
 
 MINE = (arn("web"), "i-me", 8080)
 

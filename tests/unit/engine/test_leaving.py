@@ -15,7 +15,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, Transition
 from zdd_agent.model.kernel import Connection
 from zdd_agent.model.operation import Outcome, Posture, Request, Verb
-from zdd_agent.model.record import Drained
+from zdd_agent.model.states import Drained
 
 WATCH = {"mode": "watch"}
 TERMINATION = {Transition.TERMINATION: [LifecycleHook("last-drain", 300.0)]}

@@ -12,7 +12,8 @@ from zdd_agent.decide.reboot import after_reboot
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity
 from zdd_agent.model.operation import Check, Outcome, Verb
-from zdd_agent.model.record import Draining, Guarding, InService, Leaving, Wanted
+from zdd_agent.model.record import Leaving, Wanted
+from zdd_agent.model.states import Draining, Guarding, InService
 
 MINE, THEIRS = (arn("web"), "i-me", 8080), (arn("web"), "i-other", 8080)
 

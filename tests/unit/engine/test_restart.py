@@ -11,7 +11,7 @@ from fakes import ME, START, arn, group
 from host import MANY_TURNS, Host, succeeded
 from zdd_agent.model.aws import Identity, State
 from zdd_agent.model.operation import Operation, Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import (
+from zdd_agent.model.states import (
     Claiming,
     Confirming,
     Drained,

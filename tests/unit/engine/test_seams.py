@@ -12,7 +12,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Target, TargetHealth
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Confirming, Draining, GoingBack, Guarding, Joining, Warming
+from zdd_agent.model.states import Confirming, Draining, GoingBack, Guarding, Joining, Warming
 
 MINE = (arn("web"), "i-me", 8080)
 NODE = "10.0.9.1"

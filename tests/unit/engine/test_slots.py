@@ -15,8 +15,8 @@ from zdd_agent.decide.slots import PASSED_OVER_SECONDS, PLACES
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Target
 from zdd_agent.model.operation import Check, Operation, Outcome, Verb
-from zdd_agent.model.record import Claiming, Drained, InService
 from zdd_agent.model.slots import Holder, Stage, Waiter
+from zdd_agent.model.states import Claiming, Drained, InService
 
 MINE = (arn("web"), "i-me", 8080)
 SILENT = AgentError(Kind.AWS_UNAVAILABLE, "cannot call GetItem: no answer", transient=True)

@@ -13,7 +13,7 @@ from zdd_agent.adapters.record_json import decoded, encoded
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import ScalingGroup
 from zdd_agent.model.operation import Operation, Outcome, Posture, Verb
-from zdd_agent.model.record import Drained, InService
+from zdd_agent.model.states import Drained, InService
 
 MINE = (arn("web"), "i-me", 8080)
 

@@ -11,7 +11,7 @@ from zdd_agent.decide.evidence import API_LAG_SECONDS
 from zdd_agent.model.aws import BalancerKind, Target, TargetGroup
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.record import Drained, Guarding, InService
+from zdd_agent.model.states import Drained, Guarding, InService
 
 ME = ("i-me", 8080)
 NODE = "10.0.9.1"

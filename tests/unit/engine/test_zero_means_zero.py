@@ -25,7 +25,7 @@ from zdd_agent.model.aws import (
 )
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Phase, Posture, Verb
-from zdd_agent.model.record import Confirming, Drained, Draining, Ending, InService, Out
+from zdd_agent.model.states import Confirming, Drained, Draining, Ending, InService, Out
 
 ME = ("i-me", 8080)
 

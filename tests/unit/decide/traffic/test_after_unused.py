@@ -16,7 +16,7 @@ from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Watch
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.record import Departure, Draining, Ending
+from zdd_agent.model.states import Departure, Draining, Ending
 
 NODE, SCRAPER = "10.0.1.1", "10.0.7.7"
 NODES = frozenset({NODE})
