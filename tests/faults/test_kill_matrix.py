@@ -51,7 +51,7 @@ _SOAK_ROUNDS = 5
 
 @dataclass
 class Kill:
-    """One run: `sequence` are the failpoints of the daemon's starts, one after another."""
+    """One run: `sequence` are the failpoints of the daemon's starts, one after another; `words` follow the verb."""
 
     verb: str
     sequence: tuple[str, ...] = ()
@@ -60,6 +60,7 @@ class Kill:
     phases: list[str] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    words: tuple[str, ...] = ()
 
 
 @dataclass
@@ -86,7 +87,7 @@ async def one(site: Site, subject: Subject, kill: Kill) -> None:
         site.heard(subject)
     hanging = asyncio.create_task(kill_in_flight(site, subject, *kill.in_flight)) if kill.in_flight else None
     for _ in range(_TRIES):
-        told = await subject.command(kill.verb)
+        told = await subject.command(kill.verb, *kill.words)
         kill.codes.append(told.code)
         if told.code == 0:
             break
