@@ -161,7 +161,7 @@ class FakeSlots:
             mine = holder.instance in self.holders
             if not mine and limit is not None and len(self.holders) >= limit:
                 return False
-            self.holders.setdefault(holder.instance, holder)
+            self.holders[holder.instance] = holder
             self.waiters.pop(holder.instance, None)
             return True
 

@@ -80,7 +80,8 @@ class Slots(Protocol):
     def claim(self, holder: Holder, limit: int | None) -> bool:
         """Take a slot unless `limit` are taken (None: in any case), and leave the line; False: none is free.
 
-        Safe to repeat: who holds one already keeps it as it is.
+        Safe to repeat. Who holds one already takes it anew, with its new `since`: a release that was meant for the old
+        one may arrive late, and must not end this one.
         """
 
     def renew(self, instance: str, seen: float) -> bool:

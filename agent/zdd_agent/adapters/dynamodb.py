@@ -58,11 +58,11 @@ class DynamoDbSlots:
     def claim(self, holder: Holder, limit: int | None) -> bool:
         """Take a slot unless `limit` are taken (None: in any case), and leave the line; False: none is free.
 
-        Safe to repeat: who holds one already keeps it as it is.
+        Safe to repeat. Who holds one already takes it anew, with its new `since`.
         """
         taken = "attribute_exists(holders.#me) OR size(holders) < :limit"
         return self._update(
-            "SET holders.#me = if_not_exists(holders.#me, :holder) REMOVE waiters.#me",
+            "SET holders.#me = :holder REMOVE waiters.#me",
             "attribute_exists(holders)" if limit is None else taken,
             holder.instance,
             {":holder": {"M": _of_holder(holder)}, **({} if limit is None else {":limit": _number(limit)})},

@@ -29,6 +29,9 @@ LOOK_SECONDS = 5.0
 OUTSIDE_SECONDS = 10.0
 # Seconds between two signs of life of a holder.
 RENEW_SECONDS = 60.0
+# Seconds after which no call that was given up can take effect any more: AWS refuses an older signature.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+LATE_SECONDS = 300.0
 # Seconds for which one look at the table answers every reader, so that readers cannot run up costs.
 READERS_SECONDS = 1.0
 # Seconds before a call between operations is tried again, doubling up to the last of these.
@@ -67,6 +70,7 @@ class SlotHolding:
         self._rng = rng
         self._uid = uid
         self._renew_at = -inf
+        self._check_at = inf
         self._retry_at = -inf
         self._failures = 0
         self._trouble = ""
@@ -182,12 +186,32 @@ class SlotHolding:
             self._write_in(record, now)
         elif record.slot is not None and record.slot.stage is Stage.HELD and now >= self._renew_at:
             self._renew(record, record.slot, now)
+        elif now >= self._check_at and record.slot is None and record.underway is None:
+            self._check(record)
 
     def _give_back(self, record: Record, slot: Slot) -> None:
-        self._slots.release(record.owner.instance_id)
+        if not self._emptied(record.owner.instance_id):
+            return  # it has changed since the look: look again
         self._ledger.note_slot(record, None)
+        self._check_at = self._clock.now() + LATE_SECONDS
         extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": slot.name}
         log.info("gave back the slot of %s", slot.name, extra=extra)
+
+    def _emptied(self, me: str) -> bool:
+        """Give back what this host is seen to hold now, and nothing else: the call may take effect late."""
+        table = self._slots.table()
+        if (mine := table.holder(me)) is not None:
+            return self._slots.release(me, mine.since)
+        if (place := table.waiter(me)) is not None:
+            self._slots.pass_over(place)
+        return True
+
+    def _check(self, record: Record) -> None:
+        """A claim that was given up may have arrived after the slot was given back: nobody would give it back again."""
+        me = record.owner.instance_id
+        if (mine := self._slots.table().holder(me)) is not None and self._slots.release(me, mine.since):
+            log.warning("gave back a slot of %s that this host took without learning of it", self.rules.name)
+        self._check_at = inf
 
     def _write_in(self, record: Record, now: float) -> None:
         """This host is out: that is so, whatever the limit is."""

@@ -418,3 +418,27 @@ def test_the_doctor_names_the_permission_that_is_missing(call: str) -> None:
     host.slots.raises[call] = DENIED
     finding = next(one for one in host.doctor().examine() if one.name == "slots")
     assert (finding.ok, finding.said) == (False, "cannot call UpdateItem: denied")
+
+
+def test_a_claim_that_takes_effect_after_its_drain_was_refused_is_given_back_in_the_end() -> None:
+    host = host_of()
+    host.slots.raises["claim"] = SILENT
+    assert said(host.do(Verb.DRAIN))[0] is Outcome.REFUSED
+    host.rest(10)
+    assert host.record().slot is None
+    held_by(host, "i-me")
+    host.rest(400)
+    assert host.slots.holders == {}
+
+
+def test_a_release_that_takes_effect_after_the_next_claim_does_not_end_that_one() -> None:
+    host = host_of()
+    assert succeeded(host.do(Verb.DRAIN))
+    before = host.slots.holders["i-me"].since
+    host.slots.raises["release"] = SILENT
+    assert succeeded(host.do(Verb.REJOIN))
+    host.rest(10)
+    assert succeeded(host.do(Verb.DRAIN))
+    host.slots.raises.clear()
+    assert not host.slots.release("i-me", before)
+    assert "i-me" in host.slots.holders
