@@ -123,6 +123,19 @@ def test_many_hosts_that_make_the_item_at_once_all_find_it_and_lose_nothing(make
     assert len(hosts[0].table().holders) == 20
 
 
+def test_a_host_that_makes_the_item_late_removes_nobody(running: ThreadedLab, make: Make) -> None:
+    late, early = make(), make()
+    faults = running.lab.faults
+    faults.add(Fault(FaultKind.LATENCY, action="PutItem", service="dynamodb", count=1, seconds=1.0))
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(late.table)
+        while faults.all():  # until it is on its way: the item was not there
+            time.sleep(0.01)
+        early.table()
+        assert early.claim(ONE, 1)
+        assert making.result().holders == (ONE,)
+
+
 def test_beyond_the_limit_a_host_is_written_in_all_the_same(slots: DynamoDbSlots) -> None:
     assert slots.claim(holder(1), 1)
     assert slots.claim(holder(2), None)
