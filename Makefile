@@ -42,8 +42,9 @@ bench-drain: setup  ## true length, up to an hour: side by side with what people
 	.venv/bin/python tests/bench/bench_drain.py
 	.venv/bin/python tests/bench/bench_true_length.py
 
-soak: setup  ## a longer run of tests/faults, tests/model and tests/race: a million steps of each model, more of each race
-	ZDD_SOAK=1 .venv/bin/pytest -n 2 --dist loadscope tests/faults tests/model tests/race $(ARGS)
+soak: setup  ## a longer run of tests/faults, tests/model, tests/race, and slots: a million steps of each model, more of each race
+	ZDD_SOAK=1 .venv/bin/pytest -n 2 --dist loadscope tests/faults tests/model tests/race tests/lab/test_slots_at_once.py \
+		tests/lab/test_slots_race.py $(ARGS)
 
 setup:  ## everything that the other targets need, and nothing more
 	@scripts/setup.sh dev

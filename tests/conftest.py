@@ -27,6 +27,7 @@ SLOW = (
     "deploy/test_callers.py",
     "ansible/test_collection.py",
     "terraform/test_policy.py",
+    "lab/test_slots_at_once.py",
     "race/test_race.py",
 )
 

@@ -82,11 +82,14 @@ def test_no_more_slots_are_taken_than_there_are(slots: DynamoDbSlots) -> None:
     assert [one.instance for one in slots.table().holders] == ["i-0", "i-1"]
 
 
-def test_a_claim_may_be_repeated_and_keeps_its_beginning(slots: DynamoDbSlots) -> None:
-    assert slots.claim(ONE, 1)
-    assert slots.claim(replace(ONE, since=900.0, seen=900.0, reason="later"), 1)
+def test_who_holds_a_slot_takes_it_anew_even_beyond_the_limit_and_never_a_second_one(slots: DynamoDbSlots) -> None:
+    again = replace(ONE, since=900.0, seen=900.0, reason="later")
+    assert slots.claim(ONE, 2)
+    assert slots.claim(holder(2), 2)
 
-    assert slots.table().holders == (ONE,)
+    assert slots.claim(again, 1)  # the limit is lower now
+
+    assert slots.table().holders == (holder(2), again)
 
 
 def test_one_of_twenty_hosts_that_claim_at_once_wins(make: Make) -> None:
@@ -118,6 +121,19 @@ def test_many_hosts_that_make_the_item_at_once_all_find_it_and_lose_nothing(make
 
     assert all(at_once(20, enter))
     assert len(hosts[0].table().holders) == 20
+
+
+def test_a_host_that_makes_the_item_late_removes_nobody(running: ThreadedLab, make: Make) -> None:
+    late, early = make(), make()
+    faults = running.lab.faults
+    faults.add(Fault(FaultKind.LATENCY, action="PutItem", service="dynamodb", count=1, seconds=1.0))
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(late.table)
+        while faults.all():  # until it is on its way: the item was not there
+            time.sleep(0.01)
+        early.table()
+        assert early.claim(ONE, 1)
+        assert making.result().holders == (ONE,)
 
 
 def test_beyond_the_limit_a_host_is_written_in_all_the_same(slots: DynamoDbSlots) -> None:
@@ -216,7 +232,7 @@ def test_a_claim_whose_answer_is_lost_is_repeated_without_harm(
     assert ours.claim(replace(ONE, since=200.0), 1)
     found = others.table().holder("i-1")
     assert found is not None
-    assert found.since == (ONE.since if taken else 200.0)
+    assert found.since == 200.0
     assert not others.claim(holder(2), 1)
 
 
