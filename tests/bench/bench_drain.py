@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reporting
 
-from lab.drain_rig import BIN, cpu_seconds, elb_calls, load, run
+from lab.drain_rig import BIN, cpu_seconds, elb_calls, has_been_in_service, load, run
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import ALB
@@ -32,8 +32,6 @@ PLAYBOOKS = Path(__file__).parent / "playbooks"
 VENV = reporting.FOLDER / "venv"
 RETRIES = 10  # of 10 s each: the article's
 CALM = 3.0  # s of load before the first step and after the last
-# Seconds of load before the first step: an agent that has been asked for its status sees two health checks in them.
-IN_SERVICE = 30.0
 
 
 @dataclass
@@ -120,9 +118,7 @@ async def measure(way: str, delay: float, hosts: int) -> Row:
     lab = Lab(prefix=prefix, profile=profile, hosts=hosts, agents=way == "zdd-agent", app_arguments=APP)
     async with lab, load(lab, RATE) as under:
         if way == "zdd-agent":
-            for host in lab.hosts:
-                await run([str(BIN / "zdd-agent"), "status"], lab.env(host))
-            await asyncio.sleep(IN_SERVICE)
+            await has_been_in_service(lab)
         calls = sum(sum(elb_calls(lab, host).values()) for host in lab.hosts)
         await asyncio.sleep(CALM)
         began = time.time()
