@@ -220,11 +220,12 @@ MUTATIONS = (
         "    sure = max(agreed, since + longest_floor(membership, rules.floor_seconds))\n",
         "    sure = agreed\n",
     ),
-    _one(
+    Mutation(
         "a rejoin that is refused believes one look",
-        "decide/rejoin.py",
-        "    if seen.seen_at < (sure := at + API_LAG_SECONDS) and now < one.deadline:\n",
-        "    if (sure := at) > now:\n",
+        (
+            ("decide/rejoin.py", "if seen.seen_at < (sure := at + API_LAG_SECONDS) and", "if (sure := 0.0) and"),
+            ("decide/rejoin.py", "if at - evidence.refused_since < API_LAG_SECONDS and", "if False and"),
+        ),
     ),
 )
 
