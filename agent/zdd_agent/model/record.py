@@ -165,10 +165,7 @@ class Probing:
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """The registration comes next, or is under way.
-
-    `launching`: it is the Auto Scaling group that registers this host, once its launch hook is completed.
-    """
+    """The registration comes next; `launching`: the Auto Scaling group makes it, once its launch hook is completed."""
 
     before: Resting
     launching: bool = False
