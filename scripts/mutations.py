@@ -77,7 +77,7 @@ MUTATIONS = (
         "a caller who joins loses its `--until`",
         (
             ("decide/asked.py", "until=stricter(mine.until, other.until)", "until=mine.until"),
-            ("decide/asked.py", "state=_stricter_state(state, other.until)", "state=state"),
+            ("decide/asked.py", "state=_stricter_state(state, other)", "state=state"),
         ),
     ),
     _one(
@@ -157,7 +157,7 @@ MUTATIONS = (
     _one(
         "`--wait` ends at a lost race",
         "decide/drain.py",
-        "if (now < give_up or one.request.stopping) and one.cancelled_by is None:",
+        "if ((refused and now < give_up) or one.request.stopping or state.again) and one.cancelled_by is None:",
         "if False and one.cancelled_by is None:",
     ),
     _one(
@@ -195,6 +195,37 @@ MUTATIONS = (
         "decide/drain.py",
         "    membership = with_other_ports(membership, seen)\n",
         "",
+    ),
+    _one(
+        "`already drained` after one look",
+        "decide/earlier_drain.py",
+        "    if seen.seen_at >= sure or (fresh and isinstance(before, Drained)):\n",
+        "    if True:\n",
+    ),
+    _one(
+        "a group that was joined right before a drain is not looked for again",
+        "decide/drain.py",
+        "    if evidence.found_at >= sure:\n",
+        "    if seen.seen_at >= sure:\n",
+    ),
+    _one(
+        "what others did to a drained host unseen, with a short delay, does not count",
+        "decide/earlier_drain.py",
+        "    forgotten = not fresh and is_soon_forgotten(membership, rules.floor_seconds)\n",
+        "    forgotten = False\n",
+    ),
+    _one(
+        "a group that others took the host out of holds no floor",
+        "decide/guarding.py",
+        "    sure = max(agreed, since + longest_floor(membership, rules.floor_seconds))\n",
+        "    sure = agreed\n",
+    ),
+    Mutation(
+        "a rejoin that is refused believes one look",
+        (
+            ("decide/rejoin.py", "if seen.seen_at < (sure := at + API_LAG_SECONDS) and", "if (sure := 0.0) and"),
+            ("decide/rejoin.py", "if at - evidence.refused_since < API_LAG_SECONDS and", "if False and"),
+        ),
     ),
 )
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reporting
 
-from lab.drain_rig import BIN, cpu_seconds, elb_calls, load, run
+from lab.drain_rig import BIN, cpu_seconds, elb_calls, has_been_in_service, load, run
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import APP_PORT, Lab
 from zdd_lab.model.profile import ALB
@@ -117,6 +117,9 @@ async def measure(way: str, delay: float, hosts: int) -> Row:
     profile = replace(ALB, deregistration_delay=delay)
     lab = Lab(prefix=prefix, profile=profile, hosts=hosts, agents=way == "zdd-agent", app_arguments=APP)
     async with lab, load(lab, RATE) as under:
+        if way == "zdd-agent":
+            await has_been_in_service(lab)
+        calls = sum(sum(elb_calls(lab, host).values()) for host in lab.hosts)
         await asyncio.sleep(CALM)
         began = time.time()
         done = 0
@@ -131,6 +134,7 @@ async def measure(way: str, delay: float, hosts: int) -> Row:
             row.seconds += time.time() - started
             row.calls += sum(elb_calls(lab, host).values())
             done += 1
+        row.calls -= calls
         await asyncio.sleep(CALM)
         row.requests, row.failed = len(under.records(began)), len(under.failed(began))
     row.seconds, row.calls, row.cpu = (one / max(done, 1) for one in (row.seconds, row.calls, row.cpu))

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reporting
 
-from lab.drain_rig import Load, elb_calls, leave, load, operate, through
+from lab.drain_rig import Load, elb_calls, has_been_in_service, leave, load, operate, through
 from zdd_lab.hosts.host import Host
 from zdd_lab.lab import Lab
 from zdd_lab.model.profile import ALB
@@ -108,7 +108,7 @@ async def scenario(name: str) -> None:
         for host in lab.hosts:
             await host.start_agent()
         async with load(lab, RATE) as under:
-            await asyncio.sleep(3)
+            await has_been_in_service(lab)
             for host in lab.hosts:
                 await SCENARIOS[name](lab, host, under)
             print(f"{name}: {len(under.records())} requests, {len(under.failed())} failed", flush=True)

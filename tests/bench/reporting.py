@@ -27,7 +27,8 @@ daemon.
   until `unused`, restarts, registers, and polls until `healthy`. It makes 10 polls, 10 s apart, unless the table gives
   another number.
 - **elb_target**: the module `community.aws.elb_target` with its own wait, which polls every second.
-- **zdd-agent**: `zdd-agent drain && restart && zdd-agent rejoin`, without settings.
+- **zdd-agent**: `zdd-agent drain && restart && zdd-agent rejoin`, without settings. Each agent has been asked for its
+  status 30 s before. Without that, one that has just started waits for up to three intervals of the health check first.
 
 """
 _TRUE = """

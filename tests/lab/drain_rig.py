@@ -69,6 +69,13 @@ async def operate(lab: Lab, host: Host, *words: str) -> Ended:
     return Ended(told["outcome"], told["message"], began, told["ended_at"], said, cpu)
 
 
+async def has_been_in_service(lab: Lab, seconds: float = 30.0) -> None:
+    """Every agent has been asked for its status, and has had this much time to see health checks since."""
+    for host in lab.hosts:
+        await run([str(BIN / "zdd-agent"), "status"], lab.env(host))
+    await asyncio.sleep(seconds)
+
+
 async def run(argv: list[str], env: dict[str, str]) -> tuple[int, str, str, float]:
     """Run a program; answers its exit code, both outputs and the CPU seconds of it and its children."""
     out, err = asyncio.subprocess.PIPE, asyncio.subprocess.PIPE

@@ -108,13 +108,23 @@ def others_deregister(play: Play, agent: Agent, which: int) -> None:
 
 
 def others_put_back(play: Play, agent: Agent, which: int) -> None:
-    """Somebody takes the host out, and puts it back a while later, right before it is to be drained."""
+    """Somebody takes the host out, or out of one group, and puts it back a while later, right before a drain."""
     keys = sorted(agent.keys(play.world))
+    keys = keys if which % 2 else keys[which // 2 % len(keys) :][:1]
     for register in (False, True):
         for key in keys:
             if others_change(play.truth, agent, key, register=register):
                 play.touched(agent, key, registered=register)
         play.run(1.0 if register else 90.0)
+    play.ask(agent, ask_for(Verb.DRAIN))
+
+
+def others_take_out(play: Play, agent: Agent, which: int) -> None:
+    """Somebody takes the host out right before it is to be drained."""
+    for key in sorted(agent.keys(play.world)):
+        if others_change(play.truth, agent, key, register=False):
+            play.touched(agent, key, registered=False)
+    play.run(1.0 + which % 4)
     play.ask(agent, ask_for(Verb.DRAIN))
 
 
@@ -185,7 +195,15 @@ def faults_end(play: Play, agent: Agent, which: int) -> None:
 
 _OPERATIONS = {drain: 10, race: 5, rejoin: 10, cancel: 2, time_passes: 34, kill: 3, power_off: 3, force: 1, stop: 1}
 _FAULTS = {aws_fault: 5, disk_fault: 3, faults_end: 3}
-_OTHERS = {others_register: 5, others_deregister: 3, others_put_back: 2, others_put_one_back: 2, app_fails: 3, image: 2}
+_OTHERS = {
+    others_register: 5,
+    others_deregister: 3,
+    others_put_back: 2,
+    others_take_out: 2,
+    others_put_one_back: 2,
+    app_fails: 3,
+    image: 2,
+}
 _CHANGES = {port_changes: 2, check_changes: 2, group_deleted: 1}
 _EVERY = {**_OPERATIONS, **_FAULTS, **_OTHERS, **_CHANGES}
 STEPS: dict[str, Callable[[Play, Agent, int], None]] = {one.__name__: one for one in _EVERY}

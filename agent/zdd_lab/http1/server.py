@@ -37,7 +37,7 @@ class ServerConnection(RequestConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.peer = transport.get_extra_info("peername")[0]
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]  # None: the client has gone again
         self._watchdog = Watchdog(self._idle_timeout, self._idle)
         self._open.add(self)
 
