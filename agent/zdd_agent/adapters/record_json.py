@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.operation import Operation
+from zdd_agent.model.owner import Owner
 from zdd_agent.model.record import (
     Claiming,
     Confirming,
@@ -26,7 +27,6 @@ from zdd_agent.model.record import (
     Joining,
     Leaving,
     Out,
-    Owner,
     Probing,
     Record,
     Underway,
@@ -69,6 +69,7 @@ def encoded(record: Record) -> dict[str, Any]:
             "underway": _plain(record.underway),
             "last": _plain(record.last),
             "listed": _plain(record.listed),
+            "heeded": _plain(record.heeded),
         },
     }
 
@@ -106,6 +107,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
             last=TypeAdapter(Operation | None).validate_python(rest["last"]),
             listed=TypeAdapter(tuple[Target, ...]).validate_python(rest["listed"]),
             leaving=leaving,
+            heeded=TypeAdapter(tuple[str, ...]).validate_python(rest.get("heeded", ())),
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())

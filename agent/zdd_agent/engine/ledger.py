@@ -221,6 +221,11 @@ class Ledger:
             log.warning("this host is leaving: %s", action.why, extra={"MESSAGE_ID": EventId.LEAVING.value})
             self.say(f"this host is leaving: {action.why}")
 
+    def heed(self, action: Asked) -> None:
+        """Take in what the notices of EC2 mean for this host. Raises AgentError STORE."""
+        with self._lock:
+            self._change(action)
+
     def list(self, found: Found) -> None:
         """Record which hosts belong, from a look between operations. Raises AgentError STORE."""
         with self._lock:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Operation, Phase, Request
+from zdd_agent.model.owner import Owner
 
 
 class Wanted(StrEnum):
@@ -17,19 +18,6 @@ class Wanted(StrEnum):
 
     IN = "in"
     OUT = "out"
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose record it is. An image baked from a host carries that host's record, which is not the clone's.
-
-    Args:
-        instance_id: empty until the instance metadata service has said it.
-        boot_id: `/proc/sys/kernel/random/boot_id` of that moment; empty where it cannot be read.
-    """
-
-    instance_id: str = ""
-    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +130,11 @@ class Draining:
     left: Departure
     ending: Ending
 
+    @property
+    def departure(self) -> Departure:
+        """How it left; in the Standby, too, that it has yet to enter: AWS may have done that, its answer being lost."""
+        return replace(self.left, standby=self.left.standby or self.ending.standby)
+
 
 @dataclass(frozen=True, slots=True)
 class GoingBack:
@@ -244,9 +237,10 @@ class Record:
             while EC2 calls its instance running still belongs, and counts for a percentage.
         leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
             instance that was stopped comes back.
+        heeded: the notices whose advice this host has followed, in words: a restart does not follow it again.
     """
 
-    owner: Owner = Owner()
+    owner: Owner = field(default_factory=Owner)
     membership: Membership = field(default_factory=Membership)
     wanted: Wanted = Wanted.IN
     state: State = InService()
@@ -254,6 +248,7 @@ class Record:
     last: Operation | None = None
     listed: tuple[Target, ...] = ()
     leaving: Leaving | None = None
+    heeded: tuple[str, ...] = ()
 
     @property
     def operation(self) -> Operation | None:
@@ -276,7 +271,7 @@ class Record:
             case Claiming():
                 return Out(departure(self.state, self.state.since), "a drain is under way")
             case Draining():
-                return Out(final_departure(self.state), "a drain is under way")
+                return Out(self.state.departure, "a drain is under way")
             case Confirming() | GoingBack():
                 return Out(self.state.left, "a drain is under way")
             case Joining(before) | Warming(before):
@@ -298,12 +293,3 @@ def departure(state: Claiming, accepted_at: float) -> Departure:
     """The departure of a host whose deregistration was accepted at this moment (seconds)."""
     standby = "" if isinstance(state.before, InService) else state.before.left.standby
     return Departure(state.since, accepted_at, state.targets, state.nodes, standby)
-
-
-def final_departure(state: Draining) -> Departure:
-    """The departure of a host whose drain ends now.
-
-    Where it has yet to enter Standby, AWS may have done that without its answer having come: then the host counts as
-    being there, since to leave Standby costs nothing where it is in none.
-    """
-    return replace(state.left, standby=state.left.standby or state.ending.standby)

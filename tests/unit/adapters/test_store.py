@@ -18,6 +18,7 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import GroupMinimum, Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Phase, Request, Verb
+from zdd_agent.model.owner import Owner
 from zdd_agent.model.record import (
     Claim,
     Claiming,
@@ -32,7 +33,6 @@ from zdd_agent.model.record import (
     Joining,
     Leaving,
     Out,
-    Owner,
     Probing,
     Record,
     State,
