@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fakes import VPC
@@ -96,6 +96,7 @@ class Eyes:
         self._surely_out: set[Key] = set()
         self._surely_in: set[Key] = set()
         self.may_register_only: set[Key] | None = None
+        self.leaves: Callable[[], bool] = lambda: False  # whether this agent knows that its host will be gone
 
     def forget_operation(self) -> None:
         """Another operation begins."""
@@ -140,6 +141,8 @@ class Eyes:
             raise BrokenPromiseError(f"a drain registers {sorted(more)}, which it has not deregistered")
         if not self._touched() and keys and self._surely_in.issuperset(keys):
             raise BrokenPromiseError(f"registers {keys} again, though nobody deregistered them")
+        if self.leaves():
+            raise BrokenPromiseError(f"{self.ids[0]} is registered although its agent knows that it will be gone")
         self._called("RegisterTargets")
         self._must_exist(asked.arn)
         try:

@@ -10,12 +10,13 @@ from typing import Any
 from fakes import FakeInstances, arn
 from host import Host
 from model.eyes import BrokenPromiseError, Eyes, Kernel, Key, Prober
+from model.scaling import GroupEyes, Metadata, Scaling
 from model.truth import Truth
 from troubles import Killed, MortalStore
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Identity, MinHealthy
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Operation, Request, Verb
+from zdd_agent.model.operation import Operation, Outcome, Request, Verb
 from zdd_agent.model.states import Draining, Ending, GoingBack
 from zdd_lab.model.aws_error import AwsError
 
@@ -44,13 +45,24 @@ class World:
     named: bool = False  # the settings name the groups
     takes_draining: bool = True
     cuts: bool = True
+    scaling: str = ""  # the mode of `auto_scaling`; without it the hosts are in no group
+    least: int = 0  # the group's minimum size
 
 
 class Agent:
     """One host with its daemon."""
 
-    def __init__(self, truth: Truth, world: World, number: int, *, clone_of: Agent | None = None) -> None:
+    def __init__(
+        self,
+        truth: Truth,
+        world: World,
+        number: int,
+        *,
+        clone_of: Agent | None = None,
+        group: Scaling | None = None,
+    ) -> None:
         self.truth = truth
+        self.group = group
         self.me = f"i-{number}"
         self.address = f"127.0.1.{number}"
         self.id = self.me if world.target_type == "instance" else self.address
@@ -65,7 +77,14 @@ class Agent:
         floors = {"drain": {"until": world.until, "floor_seconds": {"network": 30.0}}}
         self.host = Host(aws=self.eyes, who=identity, minimum=minimum, names=names)  # type: ignore[arg-type]  of the port
         settings = self.host.settings.model_dump()
+        if world.scaling:
+            floors |= {"auto_scaling": {"mode": world.scaling}, "notices": {"spot": "drain", "rebalance": "drain"}}
         self.host.settings = type(self.host.settings).model_validate({**settings, **floors})
+        self.metadata = self.host.metadata = Metadata(identity, group)
+        if group is not None:
+            self.asks = GroupEyes(group, self.me, self._against_completing)
+            self.host.scaling = self.asks  # type: ignore[assignment]  of the same port
+        self.eyes.leaves = lambda: self.metadata.seen_terminated or self.host.ledger.record().leaving is not None
         self.host.store = MortalStore()
         if clone_of is not None:
             self.host.store.written = list(clone_of.host.store.written)
@@ -82,6 +101,21 @@ class Agent:
     def disk(self) -> MortalStore:
         assert isinstance(self.host.store, MortalStore)
         return self.host.store
+
+    @property
+    def gone(self) -> bool:
+        """Whether EC2 has ended this instance."""
+        return self.group is not None and self.me in self.group.ended
+
+    def _against_completing(self, hook: str) -> str:
+        last = self.host.ledger.record().last
+        if hook == "ready":
+            return "" if last is None or last.verb is Verb.REJOIN or self.host.ledger.running() else "nobody asked"
+        if last is None or last.verb is not Verb.DRAIN or last.outcome is not Outcome.SUCCEEDED:
+            return f"its last operation is {last}"
+        work = self.truth.at_work((self.id,)) if self.ending is not None and not self.ending.doubt else []
+        sensed = self.ending is not None and self.ending.until is not Until.UNUSED
+        return f"{len(work)} requests are under way" if work and sensed else ""
 
     def keys(self, world: World) -> set[Key]:
         """What it is registered as from the start."""
@@ -110,7 +144,8 @@ class Agent:
             self.restart()
             return self.host.ledger.running()
         except AgentError as error:
-            if error.kind is Kind.STORE or (error.kind is Kind.BUSY and request.verb is Verb.REJOIN):
+            leaves = error.kind is Kind.REFUSED and self.host.ledger.record().leaving is not None
+            if error.kind is Kind.STORE or ((error.kind is Kind.BUSY or leaves) and request.verb is Verb.REJOIN):
                 return None
             raise BrokenPromiseError(f"a {request.verb} is refused: {error.message}") from error
         self._note_operation()
@@ -125,6 +160,9 @@ class Agent:
     def turn(self) -> None:
         """One turn of its loop, at the moment when it is due."""
         ledger = self.host.ledger
+        if self.gone:
+            self.due = float("inf")
+            return
         operation = ledger.running()
         self._note_operation()
         state = ledger.record().state
@@ -158,6 +196,8 @@ class Agent:
     def awake(self) -> bool:
         """Whether something may be due by itself soon."""
         record = self.host.ledger.record()
+        if self.metadata.standing or self.eyes.leaves():
+            return True
         tries = record.last is not None and record.last.request.keep_trying
         return tries or not self.host.ledger.identified
 

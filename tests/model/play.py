@@ -9,8 +9,10 @@ from fakes import arn
 from model import promises
 from model.eyes import BrokenPromiseError, Key
 from model.fleet import SPARE, Agent, World, ask_for, forgettable
+from model.scaling import Scaling
 from model.steps import STEPS, Step, faults_end
 from model.truth import Truth
+from zdd_agent.model.auto_scaling import TERMINATED
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Operation, Outcome, Request, Verb
 from zdd_agent.model.record import Record
@@ -44,7 +46,9 @@ class Play:
             for name, port in (*world.groups, *((SPARE,) if world.spare else ())):
                 self.truth.register(arn(name), [(ids[-1], port)])
         self.truth.advance(60.0)
-        self.agents = [Agent(self.truth, world, number) for number in range(1, world.hosts + 1)]
+        instances = [f"i-{number + 1}" for number in range(len(ids))]
+        self.group = Scaling(self.truth, instances, world.least) if world.scaling else None
+        self.agents = [Agent(self.truth, world, number, group=self.group) for number in range(1, world.hosts + 1)]
         self.plain = ids[world.hosts :]  # hosts without agents
         self.meddled = False  # somebody else changed who is registered: how many stay is not the guard's doing alone
         self.deleted = False
@@ -86,6 +90,8 @@ class Play:
             if agent.due > end:
                 break
             self.truth.advance_to(agent.due)
+            if self.group is not None:
+                self.group.advance()
             agent.turn()
             self._look_at(agent)
         self.truth.advance_to(end)
@@ -106,25 +112,30 @@ class Play:
         """Let time pass until the operation under way has ended."""
         first = agent.host.ledger.running()
         while (operation := agent.host.ledger.running()) is not None and first is not None and operation.id == first.id:
+            if agent.gone:
+                break
             self.run(max(min(operation.deadline - self.truth.clock.time, 30.0), 1.0))
         return agent.host.ledger.record().last
 
     def calm(self) -> None:
         """Everything is well again. Now each verb has to work, and the records have to agree with the truth."""
         faults_end(self, self.agents[0], 0)
+        if self.group is not None:
+            self.group.group.min_size = 0  # room for whoever has to leave
         for app in self.truth.apps.values():
             app.well = True
         self.truth.app_changed()
         for agent in self.agents:
             self.ended(agent)
         self.run(60.0)
-        for agent in self.agents:
+        for agent in self.staying():
             if not promises.registered_anywhere(self, agent):  # there is no port but its groups' own
                 self.truth.apps[agent.me].ports = {8080, 9090}
             self._rejoin(agent)
         self.run(30.0)
-        for agent in self.agents:
+        for agent in self.staying():
             promises.record_agrees(self, agent)
+            promises.stands_where_it_believes(self, agent)
         self._drain_once_more()
 
     def _rejoin(self, agent: Agent) -> None:
@@ -153,7 +164,9 @@ class Play:
 
     def _drain_once_more(self) -> None:
         """A host that the others can spare leaves, and comes back."""
-        agent = self.agents[0]
+        agent = next(iter(self.staying()), None)
+        if agent is None or (self.group is not None and self.group.group.desired <= self.group.group.min_size):
+            return
         if not promises.can_spare(self, agent):
             return
         self.ask(agent, ask_for(Verb.DRAIN))
@@ -165,7 +178,14 @@ class Play:
         self._rejoin(agent)
         promises.record_agrees(self, agent)
 
+    def staying(self) -> list[Agent]:
+        """The agents whose hosts will not be gone soon, for all that anybody may know."""
+        there = [a for a in self.agents if not a.gone and not a.eyes.leaves()]
+        return [a for a in there if a.metadata.state_now() not in TERMINATED]
+
     def _look_at(self, agent: Agent) -> None:
+        if agent.gone:
+            return
         record = agent.host.ledger.record()
         if record.owner.instance_id == agent.me:  # not that of the host whose image it is
             self.known.setdefault(agent.me, set()).update(record.membership.named)

@@ -32,6 +32,8 @@ def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None
     """What the end of an operation promises."""
     if play.world.rare_lag:
         return  # one answer that is so old can deceive it
+    if last.outcome is Outcome.SUCCEEDED and play.group is not None:
+        _stands_by(play, agent, last)
     if last.outcome is Outcome.SUCCEEDED:
         (_drained if last.verb is Verb.DRAIN else _rejoined)(play, agent, record, last)
     if last.outcome is Outcome.REFUSED:
@@ -84,6 +86,8 @@ def _rejoined(play: Play, agent: Agent, record: Record, last: Operation) -> None
 
 def _refused(play: Play, agent: Agent, record: Record, last: Operation) -> None:
     """It went back whole, or never left; and not before the caller's wait was over."""
+    if last.verb is Verb.REJOIN and (agent.eyes.leaves() or agent.metadata.seen_terminated):
+        return
     if last.verb is Verb.REJOIN:
         play.broken(agent, f"a rejoin is refused: {last.message}")
     assert last.ended_at is not None
@@ -95,6 +99,23 @@ def _refused(play: Play, agent: Agent, record: Record, last: Operation) -> None:
         gone = {k for k in agent.eyes.deregistered if k[0] in play.truth.elb.topology.groups}
         if gone - _mine(agent, play.truth.registered()):
             play.broken(agent, f"refused, and not back: {last.message}")
+
+
+def _stands_by(play: Play, agent: Agent, last: Operation) -> None:
+    """No host comes back from Standby without leaving it; and none is out, by exit 0, that should be in Standby."""
+    assert play.group is not None, "the caller's promise"
+    there = play.group.stands_by(agent.me)
+    if last.verb is Verb.REJOIN and there:
+        play.broken(agent, f"rejoined, and {play.group.state(agent.me)} in its group")
+    record = agent.host.ledger.record()
+    if last.verb is Verb.DRAIN and there and (record.left is None or not record.left.standby):
+        play.broken(agent, f"drained, and does not know that it is {play.group.state(agent.me)}")
+
+
+def stands_where_it_believes(play: Play, agent: Agent) -> None:
+    """After a rejoin while all is well, the group counts this host."""
+    if play.group is not None and play.group.stands_by(agent.me):
+        play.broken(agent, f"everything is well, and it is {play.group.state(agent.me)} in its group")
 
 
 def note_unconfirmed(play: Play, agent: Agent, record: Record) -> None:

@@ -8,11 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from model.fleet import Agent, World, ask_for, others_change
+from model.scaling import ACTIONS as CALLS
+from model.scaling import GROUP, MODES
 from troubles import ACTIONS, Killed, away, full
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.auto_scaling import Notice, NoticeKind
 from zdd_agent.model.aws import MinHealthy
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Verb
+from zdd_lab.model.auto_scaling import group_calls, instance_calls
 
 if TYPE_CHECKING:
     from model.play import Play
@@ -191,6 +195,68 @@ def faults_end(play: Play, agent: Agent, which: int) -> None:
         one.eyes.errors_after.clear()
         one.disk.errors.clear()
         one.disk.after.clear()
+        one.metadata.failing = 0
+        if one.group is not None:
+            one.asks.errors.clear()
+            one.asks.errors_after.clear()
+
+
+def group_terminates(play: Play, agent: Agent, which: int) -> None:
+    """The group takes this host: it is deregistered at once, and the hook waits for the delay."""
+    group = play.group
+    if group is not None and group.state(agent.me) is not None:
+        play.meddled = True
+        decrement = group.group.desired > group.group.min_size
+        instance_calls.terminate(group.account, agent.me, group.now, decrement=decrement)
+        group.advance()
+        agent.eyes.forget_answers()
+        for key in agent.keys(play.world):
+            agent.eyes.touched[key] = group.now
+            play.touches.append((group.now, key, False))
+
+
+def group_launches(play: Play, agent: Agent, which: int) -> None:
+    """The group launches a host, and waits for its hook; the rejoin at its start completes that."""
+    group = play.group
+    if group is None or len(play.agents) >= 5:
+        return
+    play.meddled = True
+    group_calls.set_desired(group.account, GROUP, min(group.group.desired + 1, group.group.max_size))
+    group.advance()
+    for order in group.launches:
+        number = 70 + len(play.agents)
+        play.truth.add_host(f"i-{number}", f"127.0.1.{number}")
+        paths = {one.check.path for one in play.truth.elb.topology.groups.values()}
+        play.truth.apps[f"i-{number}"].paths = paths
+        if group.account.launched(order, f"i-{number}", group.now):
+            play.agents.append(Agent(play.truth, play.world, number, group=group))
+            group.advance()
+            play.ask(play.agents[-1], ask_for(Verb.REJOIN, keep_trying=True))
+    group.launches.clear()
+
+
+def notice(play: Play, agent: Agent, which: int) -> None:
+    """EC2 recommends to replace this host; or it takes it back in two minutes."""
+    if play.group is None or agent.group is None:
+        return
+    now = play.truth.clock.time
+    if which % 3:
+        agent.metadata.standing = [Notice(NoticeKind.REBALANCE, "rebalance", now)]
+        return
+    play.meddled = True
+    agent.metadata.standing = [Notice(NoticeKind.SPOT, "terminate", now + 120.0)]
+    play.group.account.interrupt(agent.me, now + 120.0, now)
+
+
+def metadata_fails(play: Play, agent: Agent, which: int) -> None:
+    agent.metadata.failing = 1 + which % 6
+
+
+def scaling_fault(play: Play, agent: Agent, which: int) -> None:
+    """The next calls to Auto Scaling fail, or kill the agent, before or after their effect."""
+    if agent.group is not None:
+        table = agent.asks.errors_after if which % 2 else agent.asks.errors
+        table[CALLS[which // 2 % len(CALLS)]] = [Killed() if which % 3 == 0 else away() for _ in range(1 + which % 3)]
 
 
 _OPERATIONS = {drain: 10, race: 5, rejoin: 10, cancel: 2, time_passes: 34, kill: 3, power_off: 3, force: 1, stop: 1}
@@ -205,7 +271,8 @@ _OTHERS = {
     image: 2,
 }
 _CHANGES = {port_changes: 2, check_changes: 2, group_deleted: 1}
-_EVERY = {**_OPERATIONS, **_FAULTS, **_OTHERS, **_CHANGES}
+_SCALING = {group_terminates: 2, group_launches: 2, notice: 2, metadata_fails: 3, scaling_fault: 8}
+_EVERY = {**_OPERATIONS, **_FAULTS, **_OTHERS, **_CHANGES, **_SCALING}
 STEPS: dict[str, Callable[[Play, Agent, int], None]] = {one.__name__: one for one in _EVERY}
 
 
@@ -238,6 +305,9 @@ def world(seed: int) -> World:
         made = replace(made, api_lag=0.0)
     if made.minimum.percent is not None:  # hosts that are not listed any more are known as instances only
         made = replace(made, target_type="instance")
+    made = replace(made, scaling=rng.choice((*MODES, "", "")), least=rng.choice((0, 0, 1, 2)))
+    if made.scaling:
+        made = replace(made, target_type="instance", spare=False)
     return replace(made, delay=min(made.delay, 600.0)) if until is not Until.UNUSED else made
 
 
@@ -248,6 +318,8 @@ def steps(seed: int, count: int) -> list[Step]:
     for more in (_FAULTS, _OTHERS, _CHANGES):
         if rng.random() < 0.5:
             weights.update(more)
+    if world(seed).scaling:
+        weights.update(_SCALING)
     names, shares = [one.__name__ for one in weights], list(weights.values())
     chosen = rng.choices(names, shares, k=count)
     return [(name, rng.randrange(1000), rng.randrange(1000)) for name in chosen]

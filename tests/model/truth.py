@@ -158,6 +158,13 @@ class Truth:
             self._plan(self.clock.time + known.deregistration_delay, lambda: None)
         self._remember()
 
+    def others_changed(self) -> None:
+        """An Auto Scaling group may have registered and deregistered targets."""
+        before = self.draining()
+        self._remember()
+        for key in self.draining() - before:
+            self._plan(self.clock.time + self.elb.topology.groups[key.group].deregistration_delay, lambda: None)
+
     # What is so
 
     def registered(self) -> set[TargetKey]:

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.operation import Operation, Reboot
-from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.owner import Owner
+from zdd_agent.model.record import Leaving, Record, Underway, Wanted
 from zdd_agent.model.slots import Slot
 from zdd_agent.model.states import (
     Claiming,
@@ -68,6 +69,7 @@ def encoded(record: Record) -> dict[str, Any]:
             "underway": _plain(record.underway),
             "last": _plain(record.last),
             "listed": _plain(record.listed),
+            "heeded": _plain(record.heeded),
         },
     }
 
@@ -109,6 +111,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
             leaving=leaving,
             slot=slot,
             reboot=reboot,
+            heeded=TypeAdapter(tuple[str, ...]).validate_python(rest.get("heeded", ())),
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())

@@ -262,4 +262,16 @@ class Leave:
     deadline: float | None = None
 
 
-Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave | NoteSlot
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """This instance has outlived the end that was announced: it may be put back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """The advice of these notices is followed; no other one's that stands is. They are told as people read them."""
+
+    notices: tuple[str, ...]
+
+
+Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave | Stay | Follow | NoteSlot

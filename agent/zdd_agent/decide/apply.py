@@ -25,6 +25,7 @@ from zdd_agent.decide.actions import (
     EnterStandby,
     ExitStandby,
     Extend,
+    Follow,
     Forget,
     GoBack,
     Identify,
@@ -36,6 +37,7 @@ from zdd_agent.decide.actions import (
     Register,
     Resume,
     Retry,
+    Stay,
 )
 from zdd_agent.decide.endings import IllegalStepError, back_again, ended
 from zdd_agent.decide.population import keys
@@ -269,6 +271,7 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((Probing, Warming), Join, Done, _joined),
     **_in((Joining,), Register, Done, _registered),
     **_in((Joining,), Launch, Done, _launched),
+    **_in((Probing,), Launch, Done, _same),
     **_in((Joining, GoingBack), Register, NotTaken, _same),
     **_in((GoingBack,), Register, Done, _same),
     **_in(_OF_A_REJOIN, Drop, Done, _dropped),
@@ -283,4 +286,6 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((*_RESTING, *_BUSY), Identify, Done, asked.identified),
     **_in((*_RESTING, *_BUSY), Leave, Done, asked.leaves),
     **_in((*_RESTING, *_BUSY), NoteSlot, Done, _noted),
+    **_in((*_RESTING, *_BUSY), Stay, Done, asked.stays),
+    **_in((*_RESTING, *_BUSY), Follow, Done, asked.follows),
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, Identify, Leave
+from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Follow, Forget, Identify, Leave
 from zdd_agent.decide.endings import IllegalStepError, ended
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Reboot, Request, Verb
-from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.owner import Owner
+from zdd_agent.model.record import Leaving, Record, Underway, Wanted
 from zdd_agent.model.states import GoingBack, Guarding, InService, Probing, State
 
 # The fields of states that hold a moment, seconds since the epoch.
@@ -186,6 +187,16 @@ def leaves(record: Record, _: State, action: Leave, *__: Any) -> Record:
     if action.deadline is None or (known.deadline is not None and known.deadline <= action.deadline):
         return record
     return replace(record, leaving=replace(known, why=action.why, deadline=action.deadline))
+
+
+def stays(record: Record, *_: Any) -> Record:
+    """The record of a host that has outlived its end."""
+    return replace(record, leaving=None)
+
+
+def follows(record: Record, _: State, action: Follow, *__: Any) -> Record:
+    """The record of a host that follows the advice of these notices."""
+    return replace(record, heeded=action.notices)
 
 
 def no_rejoin(leaving: Leaving) -> AgentError:

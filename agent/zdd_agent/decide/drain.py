@@ -150,6 +150,12 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     floor = drain_end.floor_of(state, membership, rules)
     finding = drain_end.judge(state, membership, evidence.senses, now, rules, told=not back)
     held = drain_end.blocking(state, membership, evidence.senses, now)
+    last_chance = record.leaving is not None and bool(state.ending.doubt) and not evidence.senses.blind
+    looks_on = last_chance and not left and now >= floor
+    sample_at = evidence.senses.sampled_at + SAMPLE_SECONDS
+    if looks_on and now >= sample_at:
+        return Sense()
+    held = held or (drain_end.at_work(state, evidence.senses, now) if looks_on else "")
     proved = finding is not None and finding.proved
     if proved or (not left and now >= floor and not held):
         return _over(state, membership, left, one, evidence, finding, now)
@@ -158,6 +164,8 @@ def _draining(record: Record, state: Draining, one: Underway, evidence: Evidence
     if now >= one.deadline:
         hung = "" if states == held else drain_end.hung(state, evidence.senses, now)
         return timed_out(one, f"{states}{hung}")
+    if looks_on:
+        return Wait(one.deadline, states, min(sample_at, one.deadline))
     if not left:
         return _wait(one.deadline if now >= floor else min(floor, one.deadline), states, state.ending, evidence, now)
     # A target that reads as registered was registered again by others, or the API lags: there is no delay to wait for.

@@ -118,6 +118,20 @@ def blocking(state: Draining, membership: Membership, senses: Senses, now: float
     return ""
 
 
+def at_work(state: Draining, senses: Senses, now: float) -> str:
+    """What visibly works although AWS calls every target `unused`, for people; empty when nothing does.
+
+    For a host that is about to be gone, whose sensor was not trusted when it left: nothing comes after this drain but
+    the end, and the flows of a Network Load Balancer outlive the deregistration.
+    """
+    if not state.ending.doubt or senses.watch is None or senses.blind:
+        return ""
+    held = after_unused.work_of(senses.watch, frozenset())
+    return (
+        f"the API says `unused`, but work is left: {described(held, now, senses.watch.quiet_seconds)}" if held else ""
+    )
+
+
 def unproved(state: Draining, membership: Membership, senses: Senses, now: float) -> str:
     """What a drain that ended with the API's `unused` did not wait for, as the end of a sentence.
 

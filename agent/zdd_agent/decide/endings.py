@@ -24,7 +24,6 @@ from zdd_agent.model.states import (
     Resting,
     Warming,
     departure,
-    final_departure,
 )
 
 # The states from which an operation can succeed: nothing to do, or all done.
@@ -81,8 +80,7 @@ def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:
         case Claiming():
             return Out(departure(record.state, now), why)
         case Draining() as state:
-            left = final_departure(state)
-            return Drained(left, end.message, now) if good else Out(left, why)
+            return Drained(state.departure, end.message, now) if good else Out(state.departure, why)
         case GoingBack(before, left) if end.back:
             whole = {t.key for t in left.targets} >= {t.key for t in record.membership.targets}
             # In Standby it stays out for its group: the next rejoin has to leave it.

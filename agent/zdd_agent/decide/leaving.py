@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zdd_agent.decide.again import AGAIN_SECONDS
 from zdd_agent.decide.timing import longest_delay
@@ -18,6 +18,9 @@ SOON_SECONDS = 1.0
 AROUND_SECONDS = 15.0
 # Seconds between two tries where the role lacks a permission: somebody may grant it yet.
 DENIED_SECONDS = 60.0
+# Seconds after the moment at which the hook's state should start from which nobody counts on it any more: the hook was
+# deleted, or somebody else has completed it.
+_LATE_SECONDS = 600.0
 # Of a hook's time-out, how much passes between two heartbeats. The shortest time-out is 30 s.
 _PART = 3.0
 # Seconds before the end of an instance at which its drain gives up, and the least that it gets.
@@ -55,14 +58,17 @@ class Hook:
             again = now + REFUSED_SECONDS
         elif abs(now - starts_at) < AROUND_SECONDS:
             again = now + SOON_SECONDS
+        elif now > starts_at + _LATE_SECONDS:
+            again = now + DENIED_SECONDS
         else:  # not a moment later than where the short steps begin
             begins = starts_at - AROUND_SECONDS
             again = min(now + REFUSED_SECONDS, begins + SOON_SECONDS) if now < begins else now + REFUSED_SECONDS
         return Hook(self.heartbeat, self.beat_at, again)
 
-    def denied(self, now: float) -> Hook:
-        """After a call that the role may not make."""
-        return Hook(self.heartbeat, now + DENIED_SECONDS, now + DENIED_SECONDS)
+    def denied(self, now: float, *, beat: bool) -> Hook:
+        """After a call that the role may not make. A missing permission for one call does not hold up the other."""
+        again = now + DENIED_SECONDS
+        return replace(self, beat_at=again) if beat else replace(self, complete_at=again)
 
 
 @dataclass(frozen=True, slots=True)

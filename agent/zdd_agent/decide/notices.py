@@ -14,6 +14,9 @@ from zdd_agent.model.service import Rules
 
 # Seconds for which a drain that a guard refuses is tried again, where the notice is only advice.
 ADVICE_SECONDS = 600.0
+# Seconds after the announced end of a spot instance from which one that still runs stays: it has woken up from
+# hibernation, in the same boot, or EC2 has changed its mind.
+_OUTLIVED_SECONDS = 60.0
 
 
 def leave(standing: Collection[Notice], drains: Collection[NoticeKind]) -> Leave | None:
@@ -23,11 +26,18 @@ def leave(standing: Collection[Notice], drains: Collection[NoticeKind]) -> Leave
     return Leave(sentence(first), first.at) if first is not None else None
 
 
+def outlived(record: Record, standing: Collection[Notice], now: float) -> bool:
+    """Whether the end that a spot notice announced is over, the notice gone, and this instance still here."""
+    leaving = record.leaving
+    if leaving is None or leaving.deadline is None or any(one.kind is NoticeKind.SPOT for one in standing):
+        return False
+    return now > leaving.deadline + _OUTLIVED_SECONDS
+
+
 def advised(
     record: Record,
     standing: Collection[Notice],
     drains: Collection[NoticeKind],
-    heeded: Collection[Notice],
     now: float,
     rules: Rules,
     uid: int,
@@ -37,7 +47,7 @@ def advised(
     A maintenance event may lie weeks ahead: its drain starts so that it is over in time.
     """
     for one in standing:
-        if one.kind is NoticeKind.SPOT or one.kind not in drains or one in heeded:
+        if one.kind is NoticeKind.SPOT or one.kind not in drains or sentence(one) in record.heeded:
             continue
         ahead = drain_timeout(record.membership, rules.floor_seconds) + MARGIN_SECONDS + ADVICE_SECONDS
         if one.kind is NoticeKind.REBALANCE or now >= one.at - ahead:

@@ -19,6 +19,7 @@ from zdd_agent.decide.actions import (
     Sense,
     Wait,
 )
+from zdd_agent.decide.again import WARM_POOL
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence, Senses
@@ -70,8 +71,9 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
     membership = record.membership
     if (finds := _finding(state, membership, evidence)) is not None:
         return finds
-    if evidence.place is not None and evidence.place.is_warmed:
-        return _warmed(evidence.place)
+    place = evidence.place
+    if place is not None and place.is_warmed and (evidence.returned_at is not None or not place.enters_pool):
+        return _warmed(place)
     if not membership.targets:
         return _nowhere(one, evidence, now)
     parked = standby.group_of(state.before)
@@ -82,7 +84,9 @@ def _probing(record: Record, state: Probing, one: Underway, evidence: Evidence, 
         t for t in membership.targets if passes.get(t, 0) < membership.group(t.group).health_check.healthy_threshold
     )
     if not failing or Check.PROBE in one.request.force:
-        launching = evidence.place is not None and evidence.place.is_launching
+        if place is not None and place.is_warmed:
+            return Launch()  # into the pool, where no load balancer sends it anything
+        launching = place is not None and place.is_launching
         first = longest_delay(membership) if parked else 0.0
         return Join(now + first + rejoin_timeout(membership), launching)
     if one.request.timeout is None and one.deadline < (by := one.started_at + start_timeout(membership)):
@@ -243,7 +247,7 @@ def _failed(kind: Kind, cause: str, hint: str) -> End:
 def _warmed(place: ScalingPlace) -> End:
     message = f"cannot rejoin: this instance stands in the warm pool of {place.group.name} ({place.state})"
     hint = "nothing is to be done: the group registers it when it takes it out of the pool"
-    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, hint))
+    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, hint, WARM_POOL))
 
 
 def _refused(why: str) -> End:

@@ -198,7 +198,7 @@ class Effects:
     def _launch(self) -> Done:
         """Let the group go on with the launch; it registers this host by itself."""
         place = self._scaling.place(0.0) if self._scaling is not None else None
-        if self._scaling is None or place is None or not place.is_launching:
+        if self._scaling is None or place is None or not (place.is_launching or place.enters_pool):
             return Done()  # completed before a restart, or by somebody else
         hook = self._scaling.hook(Transition.LAUNCH)
         if hook is None:
@@ -207,7 +207,7 @@ class Effects:
             self._scaling.complete(hook)
             self._sampler.registered()
             self._ledger.changed(f"completed the lifecycle hook {hook.name}", ())
-        elif place.state == "Pending":
+        elif place.hook_comes:
             raise AgentError(Kind.REFUSED, f"the group does not wait for {hook.name} yet", transient=True)
         return Done()
 

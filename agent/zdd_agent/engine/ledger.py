@@ -183,11 +183,7 @@ class Ledger:
     # What the loop reports
 
     def identify(self, identity: Identity) -> None:
-        """Take in who this host is, from the metadata service. A record of another instance is set aside.
-
-        Raises:
-            AgentError: STORE when that cannot be put on disk.
-        """
+        """Take in who this host is. A record of another instance is set aside. Raises AgentError STORE."""
         with self._lock:
             action = Identify(identity.instance_id, identity.addresses, self._boot_id, self._asked_here)
             if not asked.is_ours(self._record, action):
@@ -230,15 +226,17 @@ class Ledger:
             self.say(f"this host is leaving: {action.why}")
 
     def note_slot(self, seen: Record, slot: Slot | None) -> bool:
-        """Record how this host stands to its slot; False where that has changed since `seen`, or an operation began.
-
-        Raises AgentError STORE when that cannot be put on disk.
-        """
+        """Record how it stands to its slot, unless that has changed since `seen`, or an operation began (False)."""
         with self._lock:
             if self._record.slot != seen.slot or (seen.underway is None and self._record.underway is not None):
                 return False
             self._change(NoteSlot(slot))
             return True
+
+    def heed(self, action: Asked) -> None:
+        """Take in what the notices of EC2 mean for this host. Raises AgentError STORE."""
+        with self._lock:
+            self._change(action)
 
     def list(self, found: Found) -> None:
         """Record which hosts belong, from a look between operations. Raises AgentError STORE."""

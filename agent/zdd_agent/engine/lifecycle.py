@@ -12,14 +12,15 @@ from dataclasses import replace
 from math import inf
 
 from zdd_agent.decide import leaving, notices
-from zdd_agent.decide.actions import Leave
+from zdd_agent.decide.actions import Follow, Leave, Stay
+from zdd_agent.decide.again import left_the_pool
 from zdd_agent.decide.rejoin import TERMINATING
 from zdd_agent.decide.scaling import owned
 from zdd_agent.engine.journal_fields import EventId
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.scaling import Scaling
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.auto_scaling import TERMINATED, LifecycleHook, Notice, NoticeKind, Transition
+from zdd_agent.model.auto_scaling import IN_SERVICE, TERMINATED, LifecycleHook, Notice, NoticeKind, Transition
 from zdd_agent.model.service import Rules
 from zdd_agent.ports import Clock, Metadata
 from zdd_agent.settings import Heed
@@ -70,7 +71,6 @@ class Lifecycle:
         self._look_at = -inf
         self._standing: tuple[Notice, ...] = ()
         self._counts: Counter[NoticeKind] = Counter(dict.fromkeys(heeded, 0))
-        self._acted: set[Notice] = set()
         # The hook for the termination, and how it stands; asked for when this host leaves.
         self._hook: LifecycleHook | None = None
         self._stands: leaving.Hook | None = None
@@ -108,10 +108,17 @@ class Lifecycle:
     def _look(self, now: float) -> None:
         self._look_at = now + LOOK_SECONDS
         try:
-            if self._scaling is not None and self._metadata.lifecycle_state() in TERMINATED:
+            record = self._ledger.record()
+            state = self._metadata.lifecycle_state() if self._scaling is not None else None
+            if state in TERMINATED:
                 self._leave(Leave(TERMINATING))
+            elif state == IN_SERVICE and left_the_pool(record) and record.last is not None:
+                self._ledger.begin(record.last.request)
             if self._heeded_kinds:
                 self._note(self._metadata.notices(self._heeded_kinds))
+                if state not in TERMINATED and notices.outlived(self._ledger.record(), self._standing, now):
+                    self._ledger.heed(Stay())
+                    log.warning("this host has outlived its end, and may stay: `zdd-agent rejoin` puts it back")
         except AgentError as error:
             if error.kind is not Kind.METADATA_UNAVAILABLE:
                 raise
@@ -136,7 +143,6 @@ class Lifecycle:
                 }
                 log.warning("%s", notices.sentence(one), extra=extra)
         self._standing = found
-        self._acted.intersection_update(found)
         if (action := notices.leave(found, self._draining_kinds)) is not None:
             self._leave(action)
 
@@ -158,26 +164,31 @@ class Lifecycle:
 
     def _take_advice(self, now: float) -> None:
         record = self._ledger.record()
-        advice = notices.advised(record, self._standing, self._draining_kinds, self._acted, now, self._rules, self._uid)
+        advice = notices.advised(record, self._standing, self._draining_kinds, now, self._rules, self._uid)
         if advice is None or self._is_left_alone(now):
             return
         notice, request = advice
         running = self._ledger.running()
         if record.left is None and (running is None or running.verb is not request.verb):
             self._ledger.begin(request)
-        self._acted.add(notice)
+        # After its drain has begun: a daemon that dies between the two finds that under way.
+        stand = {notices.sentence(one) for one in self._standing}
+        heeded = (*(one for one in record.heeded if one in stand), notices.sentence(notice))
+        self._ledger.heed(Follow(heeded))
 
     def _is_left_alone(self, now: float) -> bool:
         """Whether another service owns this host: then its drain, and its hook, are none of this agent's."""
         if self._scaling is None or now < self._ask_group_at:
             return False
         try:
-            place = self._scaling.place(inf) or self._scaling.place()
+            place = self._scaling.place(inf) or self._scaling.place(0.0)
         except AgentError as error:
             self._ask_group_at = now + leaving.DENIED_SECONDS
             self._trouble("group", error)
             return False
         self._troubles.pop("group", None)
+        if place is None:
+            self._ask_group_at = now + leaving.DENIED_SECONDS
         failure = owned(place.group) if place is not None else None
         if failure is None:
             return False
@@ -198,7 +209,8 @@ class Lifecycle:
             return False
         self._troubles.pop("hook", None)
         if self._hook is None:
-            self._ask_hook_at = inf
+            # AWS may not list the instance, nor the metadata service its state, for a moment.
+            self._ask_hook_at = inf if scaling.place(inf) is not None else now + leaving.DENIED_SECONDS
             return False
         self._stands = leaving.Hook(self._hook.heartbeat)
         return True
@@ -226,7 +238,7 @@ class Lifecycle:
 
     def _refused(self, step: leaving.Step, stands: leaving.Hook, error: AgentError, now: float) -> None:
         if error.kind is Kind.AWS_DENIED:
-            self._stands = stands.denied(now)
+            self._stands = stands.denied(now, beat=isinstance(step, leaving.Heartbeat))
             self._trouble("hook", error)
         elif isinstance(step, leaving.Heartbeat):
             self._stands = stands.beaten(now, answered=error.kind is Kind.REFUSED)

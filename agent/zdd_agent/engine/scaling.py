@@ -76,7 +76,7 @@ class Scaling:
         """
         if name := self._names[transition]:
             return LifecycleHook(name)
-        place = self.place()
+        place = self.place(inf) or self.place(0.0)
         hooks = self._aws.hooks(place.group.name, transition) if place is not None else ()
         if len(hooks) > 1:
             setting = f"auto_scaling.{transition.name.lower()}_hook"

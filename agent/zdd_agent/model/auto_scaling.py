@@ -73,13 +73,26 @@ class ScalingPlace:
 
     @property
     def waits_for_launch(self) -> bool:
-        """Whether the group waits for its launch hook."""
-        return self.state == "Pending:Wait"
+        """Whether the group waits for its launch hook, which runs on the way into a warm pool, and on the way out."""
+        return self.state in ("Pending:Wait", "Warmed:Pending:Wait")
+
+    @property
+    def hook_comes(self) -> bool:
+        """Whether the group may wait for its launch hook soon."""
+        return self.state in ("Pending", "Warmed:Pending")
 
     @property
     def is_warmed(self) -> bool:
-        """Whether it stands in a warm pool."""
+        """Whether it stands in a warm pool, or is on its way there."""
         return self.state.startswith("Warmed")
+
+    @property
+    def enters_pool(self) -> bool:
+        """Whether it is on its way into a warm pool, where its launch hook runs for the first time.
+
+        https://docs.aws.amazon.com/autoscaling/ec2/userguide/warm-pool-instance-lifecycle.html
+        """
+        return self.state in ("Warmed:Pending", "Warmed:Pending:Wait")
 
 
 class NoticeKind(StrEnum):

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.operation import Operation, Reboot, Request
+from zdd_agent.model.owner import Owner
 from zdd_agent.model.slots import Slot
 from zdd_agent.model.states import (
     PHASES,
@@ -25,7 +26,6 @@ from zdd_agent.model.states import (
     State,
     Warming,
     departure,
-    final_departure,
 )
 
 
@@ -34,19 +34,6 @@ class Wanted(StrEnum):
 
     IN = "in"
     OUT = "out"
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose record it is. An image baked from a host carries that host's record, which is not the clone's.
-
-    Args:
-        instance_id: empty until the instance metadata service has said it.
-        boot_id: `/proc/sys/kernel/random/boot_id` of that moment; empty where it cannot be read.
-    """
-
-    instance_id: str = ""
-    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +78,10 @@ class Record:
         leaving: why this instance will be gone soon; None while it may stay. A new boot clears it: who stopped returns.
         slot: what this host holds of its fleet's slots, or may hold; None where it needs none.
         reboot: after the next boot it comes back; None where nobody asked for that, or it has begun to.
+        heeded: the notices whose advice this host has followed, in words: a restart does not follow it again.
     """
 
-    owner: Owner = Owner()
+    owner: Owner = field(default_factory=Owner)
     membership: Membership = field(default_factory=Membership)
     wanted: Wanted = Wanted.IN
     state: State = field(default_factory=InService)
@@ -103,6 +91,7 @@ class Record:
     leaving: Leaving | None = None
     slot: Slot | None = None
     reboot: Reboot | None = None
+    heeded: tuple[str, ...] = ()
 
     @property
     def operation(self) -> Operation | None:
@@ -125,7 +114,7 @@ class Record:
             case Claiming():
                 return Out(departure(self.state, self.state.since), "a drain is under way")
             case Draining():
-                return Out(final_departure(self.state), "a drain is under way")
+                return Out(self.state.departure, "a drain is under way")
             case Confirming() | GoingBack():
                 return Out(self.state.left, "a drain is under way")
             case Joining(before) | Warming(before):

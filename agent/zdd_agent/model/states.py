@@ -121,6 +121,11 @@ class Draining:
     left: Departure
     ending: Ending
 
+    @property
+    def departure(self) -> Departure:
+        """How it left; in the Standby, too, that it has yet to enter: AWS may have done that, its answer being lost."""
+        return replace(self.left, standby=self.left.standby or self.ending.standby)
+
 
 @dataclass(frozen=True, slots=True)
 class GoingBack:
@@ -184,12 +189,3 @@ def departure(state: Claiming, accepted_at: float) -> Departure:
     """The departure of a host whose deregistration was accepted at this moment (seconds)."""
     standby = "" if isinstance(state.before, InService) else state.before.left.standby
     return Departure(state.since, accepted_at, state.targets, state.nodes, standby)
-
-
-def final_departure(state: Draining) -> Departure:
-    """The departure of a host whose drain ends now.
-
-    Where it has yet to enter Standby, AWS may have done that without its answer having come: then the host counts as
-    being there, since to leave Standby costs nothing where it is in none.
-    """
-    return replace(state.left, standby=state.left.standby or state.ending.standby)

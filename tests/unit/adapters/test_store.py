@@ -18,7 +18,8 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import GroupMinimum, Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Operation, Outcome, Phase, Reboot, Request, Verb
-from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.owner import Owner
+from zdd_agent.model.record import Leaving, Record, Underway, Wanted
 from zdd_agent.model.states import (
     Claim,
     Claiming,

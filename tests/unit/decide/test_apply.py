@@ -22,6 +22,7 @@ from zdd_agent.decide.actions import (
     EnterStandby,
     ExitStandby,
     Extend,
+    Follow,
     Forget,
     GoBack,
     Identify,
@@ -36,6 +37,7 @@ from zdd_agent.decide.actions import (
     Resume,
     Retry,
     Sense,
+    Stay,
     Wait,
 )
 from zdd_agent.decide.apply import apply
@@ -46,7 +48,8 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.aws import Membership, State, Target, TargetHealth
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Failure, Observation, Outcome, Phase, Request, Verb
-from zdd_agent.model.record import Leaving, Owner, Record, Underway, Wanted
+from zdd_agent.model.owner import Owner
+from zdd_agent.model.record import Leaving, Record, Underway, Wanted
 from zdd_agent.model.states import (
     Claim,
     Claiming,
@@ -115,6 +118,8 @@ ACTIONS = (
     Boot("boot-1", START + 60),
     Identify("i-me", ("10.0.0.1",)),
     Leave("this instance will be gone soon", START + 120),
+    Stay(),
+    Follow(("a notice",)),
 )
 SEEN = Observation(
     (TargetHealth(ME, State.HEALTHY), TargetHealth(OTHER, State.HEALTHY)), frozenset(), START, START + 10
@@ -137,16 +142,22 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (InService, Boot, Done): STAYS,
     (InService, Identify, Done): STAYS,
     (InService, Leave, Done): STAYS,
+    (InService, Stay, Done): STAYS,
+    (InService, Follow, Done): STAYS,
     (Drained, Begin, Done): Guarding,
     (Drained, Forget, Done): STAYS,
     (Drained, Boot, Done): STAYS,
     (Drained, Identify, Done): STAYS,
     (Drained, Leave, Done): STAYS,
+    (Drained, Stay, Done): STAYS,
+    (Drained, Follow, Done): STAYS,
     (Out, Begin, Done): Guarding,
     (Out, Forget, Done): STAYS,
     (Out, Boot, Done): STAYS,
     (Out, Identify, Done): STAYS,
     (Out, Leave, Done): STAYS,
+    (Out, Stay, Done): STAYS,
+    (Out, Follow, Done): STAYS,
     (Guarding, Discover, Found): STAYS,
     (Guarding, MakeClaim, Done): Claiming,
     (Guarding, Resume, Done): Draining,
@@ -158,6 +169,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Guarding, Boot, Done): STAYS,
     (Guarding, Identify, Done): STAYS,
     (Guarding, Leave, Done): STAYS,
+    (Guarding, Stay, Done): STAYS,
+    (Guarding, Follow, Done): STAYS,
     (Claiming, Deregister, Done): Confirming,
     (Claiming, Deregister, NotTaken): STAYS,
     (Claiming, GoBack, Done): GoingBack,
@@ -169,6 +182,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Claiming, Identify, Done): STAYS,
     (Claiming, Leave, Done): STAYS,
     (Confirming, Discover, Found): STAYS,
+    (Claiming, Stay, Done): STAYS,
+    (Claiming, Follow, Done): STAYS,
     (Confirming, Confirm, Done): Draining,
     (Confirming, GoBack, Done): GoingBack,
     (Confirming, Extend, Done): STAYS,
@@ -178,6 +193,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Confirming, Boot, Done): STAYS,
     (Confirming, Identify, Done): STAYS,
     (Confirming, Leave, Done): STAYS,
+    (Confirming, Stay, Done): STAYS,
+    (Confirming, Follow, Done): STAYS,
     (Draining, MakeClaim, Done): Claiming,
     (Draining, GoBack, Done): GoingBack,
     (Draining, EnterStandby, Done): STAYS,
@@ -189,6 +206,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Draining, Boot, Done): STAYS,
     (Draining, Identify, Done): STAYS,
     (Draining, Leave, Done): STAYS,
+    (Draining, Stay, Done): STAYS,
+    (Draining, Follow, Done): STAYS,
     (GoingBack, Register, Done): STAYS,
     (GoingBack, Register, NotTaken): STAYS,
     (GoingBack, Retry, Done): Guarding,
@@ -199,6 +218,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (GoingBack, Boot, Done): STAYS,
     (GoingBack, Identify, Done): STAYS,
     (GoingBack, Leave, Done): STAYS,
+    (GoingBack, Stay, Done): STAYS,
+    (GoingBack, Follow, Done): STAYS,
     (Probing, Discover, Found): STAYS,
     (Probing, Refresh, Refreshed): STAYS,
     (Joining, Refresh, Refreshed): STAYS,
@@ -213,8 +234,11 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Probing, Boot, Done): STAYS,
     (Probing, Identify, Done): STAYS,
     (Probing, Leave, Done): STAYS,
+    (Probing, Stay, Done): STAYS,
+    (Probing, Follow, Done): STAYS,
     (Joining, Register, Done): Warming,
     (Joining, Launch, Done): Warming,
+    (Probing, Launch, Done): STAYS,
     (Joining, ExitStandby, Done): STAYS,
     (Joining, ExitStandby, NotTaken): STAYS,
     (Joining, Register, NotTaken): STAYS,
@@ -227,6 +251,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Joining, Boot, Done): STAYS,
     (Joining, Identify, Done): STAYS,
     (Joining, Leave, Done): STAYS,
+    (Joining, Stay, Done): STAYS,
+    (Joining, Follow, Done): STAYS,
     (Warming, Join, Done): Joining,
     (Warming, Drop, Done): STAYS,
     (Warming, Extend, Done): STAYS,
@@ -237,6 +263,8 @@ LEGAL: dict[tuple[type, type, type], type | None] = {
     (Warming, Boot, Done): STAYS,
     (Warming, Identify, Done): STAYS,
     (Warming, Leave, Done): STAYS,
+    (Warming, Stay, Done): STAYS,
+    (Warming, Follow, Done): STAYS,
 }
 ALL = list(itertools.product(STATES, ACTIONS, RESULTS))
 STEPS = [one for one in ALL if tuple(map(type, one)) in LEGAL]

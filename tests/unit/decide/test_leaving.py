@@ -162,5 +162,6 @@ def test_a_refused_completion_is_tried_often_only_around_the_moment_at_which_it_
     assert HOOK.refused(NOW, starts_at).complete_at == NOW + again
 
 
-def test_a_missing_permission_slows_everything_down() -> None:
-    assert HOOK.denied(NOW) == Hook(300.0, NOW + DENIED_SECONDS, NOW + DENIED_SECONDS)
+def test_a_missing_permission_slows_down_the_call_that_needs_it() -> None:
+    assert HOOK.denied(NOW, beat=True) == Hook(300.0, beat_at=NOW + DENIED_SECONDS)
+    assert HOOK.denied(NOW, beat=False) == Hook(300.0, complete_at=NOW + DENIED_SECONDS)

@@ -110,7 +110,7 @@ def test_a_missing_permission_is_named() -> None:
     assert rejoin.failure.kind == "aws_denied"
 
 
-@pytest.mark.parametrize("state", ["Warmed:Pending:Wait", "Warmed:Running", "Warmed:Stopped"])
+@pytest.mark.parametrize("state", ["Warmed:Pending:Proceed", "Warmed:Running", "Warmed:Stopped"])
 def test_a_host_in_a_warm_pool_registers_nothing_and_says_so(state: str) -> None:
     host = launched(state)
     rejoin = host.do(Verb.REJOIN)
@@ -118,3 +118,89 @@ def test_a_host_in_a_warm_pool_registers_nothing_and_says_so(state: str) -> None
     assert "warm pool" in rejoin.message
     assert host.aws.registered() == set()
     assert host.scaling.made("CompleteLifecycleAction") == []
+
+
+def warmed(pool: str) -> Host:
+    """A fresh host whose group launches it into its warm pool, where it will be in this state."""
+    host = launched("Warmed:Pending:Wait")
+    host.metadata.state = pool
+    host.scaling.completes = lambda: setattr(host.scaling, "state", pool)
+    return host
+
+
+def test_a_launch_into_a_warm_pool_goes_on_once_the_app_passes_and_nothing_is_registered() -> None:
+    host = warmed("Warmed:Stopped")
+    host.prober.said = "GET /healthz answered 503"
+    host.begin(Verb.REJOIN, keep_trying=True)
+    host.rest(60)
+    assert host.scaling.completed_at is None
+    host.prober.said = ""
+    host.rest(60)
+    assert host.scaling.completed_at is not None
+    assert host.aws.registered() == set()
+    last = host.record().last
+    assert last is not None
+    assert last.outcome is Outcome.REFUSED
+    assert "warm pool" in last.message
+    assert "RegisterTargets" not in host.aws.calls
+
+
+def test_a_launch_that_is_ahead_of_its_warm_pool_waits_for_the_hook() -> None:
+    host = warmed("Warmed:Stopped")
+    host.scaling.state = "Warmed:Pending"
+    host.clock.at(START + 20, lambda: setattr(host.scaling, "state", "Warmed:Pending:Wait"))
+    host.begin(Verb.REJOIN, keep_trying=True)
+    host.rest(60)
+    assert host.scaling.completed_at is not None
+    assert host.scaling.completed_at >= START + 20
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+def test_a_daemon_that_restarts_on_the_way_into_a_warm_pool_completes_the_hook_once_and_registers_nothing(
+    turns: int,
+) -> None:
+    host = warmed("Warmed:Running")
+    host.begin(Verb.REJOIN)
+    for _ in range(turns):
+        if host.ledger.running() is not None:
+            host.turn()
+    host.restart()
+    if host.ledger.running() is not None:
+        host.finish()
+    host.rest(60)
+    assert host.scaling.completed_at is not None
+    assert len(host.scaling.made("CompleteLifecycleAction")) == 1
+    assert host.aws.registered() == set()
+
+
+def test_a_host_that_keeps_running_in_its_warm_pool_is_put_in_once_the_group_takes_it_out() -> None:
+    host = warmed("Warmed:Running")
+    host.begin(Verb.REJOIN, keep_trying=True)
+    host.rest(60)
+    assert host.scaling.state == "Warmed:Running"
+    host.rest(3600)
+    calls = len(host.scaling.calls)
+    host.rest(3600)
+    assert len(host.scaling.calls) == calls  # in the pool, AWS is not asked again and again
+    host.scaling.state, host.metadata.state, host.scaling.completed_at = "Pending:Wait", "InService", None
+
+    def goes_on() -> None:
+        host.scaling.state = "InService"
+        host.aws.put("web")
+
+    host.scaling.completes = goes_on
+    host.rest(120)
+    assert host.scaling.completed_at is not None
+    assert host.aws.registered() == {ME}
+    assert succeeded(host.record().last)  # type: ignore[arg-type]  it has one
+
+
+def test_a_rejoin_that_a_person_asked_for_in_a_warm_pool_is_not_repeated() -> None:
+    host = warmed("Warmed:Running")
+    host.scaling.state = "Warmed:Running"
+    rejoin = host.do(Verb.REJOIN)
+    host.scaling.state = host.metadata.state = "InService"
+    host.rest(120)
+    last = host.record().last
+    assert last is not None
+    assert last.id == rejoin.id
