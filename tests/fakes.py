@@ -12,6 +12,7 @@ from zdd_agent.model.aws import BalancerKind, HealthCheck, Identity, State, Targ
 from zdd_agent.model.kernel import Connection, EndedConnections, Sample
 from zdd_agent.model.operation import Posture, ProbeResult
 from zdd_agent.model.record import Record
+from zdd_agent.model.slots import Holder, SlotTable, Waiter
 
 VPC = "vpc-1"
 ME = Identity("i-me", "eu-west-1", "eu-west-1a", VPC, ("10.0.0.1", "fd00::1"))
@@ -128,9 +129,106 @@ class FakeInstances:
         self.asked += instance_ids
         return frozenset(instance_ids) - self.gone
 
+    def terminated(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        self.asked += instance_ids
+        return frozenset(instance_ids) & self.gone
+
     def zones(self, instance_ids: Sequence[str]) -> dict[str, str]:
         self.asked += instance_ids
         return {name: self.elsewhere.get(name, ME.zone) for name in instance_ids}
+
+
+@dataclass
+class FakeSlots:
+    """One item of DynamoDB, whose every change is atomic. Two hosts may share one."""
+
+    clock: FakeClock
+    holders: dict[str, Holder] = field(default_factory=dict)
+    waiters: dict[str, Waiter] = field(default_factory=dict)
+    calls: list[tuple[str, float]] = field(default_factory=list)
+    # What each call raises, by its name; `*` for all. With `lost`, the change is made before that.
+    raises: dict[str, AgentError] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+
+    def table(self) -> SlotTable:
+        self._called("table")
+        holders = sorted(self.holders.values(), key=lambda one: (int(one.since), one.instance))
+        waiters = sorted(self.waiters.values(), key=lambda one: (int(one.since), one.instance))
+        return SlotTable(tuple(holders), tuple(waiters), seen_at=self.clock.now())
+
+    def claim(self, holder: Holder, limit: int | None) -> bool:
+        def change() -> bool:
+            mine = holder.instance in self.holders
+            if not mine and limit is not None and len(self.holders) >= limit:
+                return False
+            self.holders.setdefault(holder.instance, holder)
+            self.waiters.pop(holder.instance, None)
+            return True
+
+        return self._change("claim", change)
+
+    def renew(self, instance: str, seen: float) -> bool:
+        def change() -> bool:
+            if instance not in self.holders:
+                return False
+            self.holders[instance] = replace(self.holders[instance], seen=seen)
+            return True
+
+        return self._change("renew", change)
+
+    def release(self, instance: str, since: float | None = None) -> bool:
+        def change() -> bool:
+            known = self.holders.get(instance)
+            if since is not None and (known is None or known.since != since):
+                return False
+            self.holders.pop(instance, None)
+            self.waiters.pop(instance, None)
+            return True
+
+        return self._change("release", change)
+
+    def stand_in_line(self, waiter: Waiter, places: int) -> bool:
+        def change() -> bool:
+            if waiter.instance not in self.waiters and len(self.waiters) >= places:
+                return False
+            self.waiters.setdefault(waiter.instance, waiter)
+            return True
+
+        return self._change("stand_in_line", change)
+
+    def wait_on(self, instance: str, seen: float) -> bool:
+        def change() -> bool:
+            if instance not in self.waiters:
+                return False
+            self.waiters[instance] = replace(self.waiters[instance], seen=seen)
+            return True
+
+        return self._change("wait_on", change)
+
+    def pass_over(self, waiter: Waiter) -> None:
+        def change() -> bool:
+            if self.waiters.get(waiter.instance) == waiter:
+                del self.waiters[waiter.instance]
+            return True
+
+        self._change("pass_over", change)
+
+    def made(self, call: str) -> list[float]:
+        """When this call was made, seconds."""
+        return [at for name, at in self.calls if name == call]
+
+    def _called(self, name: str) -> None:
+        self.calls.append((name, self.clock.now()))
+        error = self.raises.get(name, self.raises.get("*"))
+        if error is not None and name not in self.lost:
+            raise error
+
+    def _change(self, name: str, change: Callable[[], bool]) -> bool:
+        self._called(name)
+        done = change()
+        if name in self.lost and name in self.raises:
+            raise self.raises[name]
+        return done
 
 
 @dataclass

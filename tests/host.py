@@ -15,6 +15,7 @@ from fakes import (
     FakePostures,
     FakeProber,
     FakeSensor,
+    FakeSlots,
     FakeStore,
     FakeSupervisor,
 )
@@ -42,6 +43,7 @@ class Host:
         aws: FakeAws | None = None,
         who: Identity = ME,
         until: Until = Until.UNUSED,
+        fleet: FakeSlots | None = None,
         **settings: Any,
     ) -> None:
         self.clock = aws.clock if aws is not None else FakeClock()
@@ -53,6 +55,7 @@ class Host:
         self.store = FakeStore()
         self.supervisor = FakeSupervisor()
         self.scaling = FakeAutoScaling(self.clock)
+        self.slots = fleet if fleet is not None else FakeSlots(self.clock)
         self.postures = FakePostures()
         self.boot = "boot-1"
         minimum = minimum or MinHealthy()
@@ -74,6 +77,7 @@ class Host:
             store=self.store,
             postures=self.postures,
             auto_scaling=None if self.settings.auto_scaling.mode == "off" else self.scaling,
+            slots=None if self.settings.slots is None else self.slots,
         )
         self.engine = build_engine(self.outside, self.supervisor, self.settings, self.boot, random.Random(1))
         self.ledger, self.observer, self.runner = self.engine.ledger, self.engine.observer, self.engine.runner

@@ -22,16 +22,17 @@ UIDS = {Level.NOTHING: 5000, Level.READ: 1001, Level.OPERATE: 0}
 
 
 class Served:
-    """The API of a host that is one of the two healthy targets of a group."""
+    """The API of a host that is one of the two healthy targets of a group. `settings` as `Host` takes them."""
 
-    def __init__(self) -> None:
-        self.host = Host(group())
+    def __init__(self, **settings: Any) -> None:
+        self.host = Host(group(), **settings)
         self.host.aws.put("web")
         self.host.aws.put("web", "i-sibling")
         self.clock = SystemClock()
         self.gone = False
         doctor = self.host.doctor(("state file", lambda: "writable"))
-        self.api = Api(self.host.ledger, self.host.reporter(), doctor, self.clock, POLICY)
+        slots = self.host.engine.slots
+        self.api = Api(self.host.ledger, self.host.reporter(), doctor, self.clock, POLICY, slots=slots)
 
     def ask(self, method: str, target: str, body: bytes = b"", level: Level = Level.OPERATE) -> HttpResponse:
         peer = Peer(1, UIDS[level], frozenset())

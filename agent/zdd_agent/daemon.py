@@ -35,7 +35,7 @@ from zdd_agent.api.transport import Transport, turn_away
 from zdd_agent.config import load
 from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
-from zdd_agent.ports import AutoScaling, Postures
+from zdd_agent.ports import AutoScaling, Clock, Postures, Slots
 from zdd_agent.settings import AccessSettings, Settings
 
 log = logging.getLogger("zdd_agent")
@@ -81,6 +81,7 @@ def _serve(passed: socket.socket | None) -> int:
         sensor=KernelSensor(clock.now),
         store=watched("store", files, os.environ),
         auto_scaling=_auto_scaling(clients, settings),
+        slots=_slots(clients, settings, clock),
         postures=_postures(),
     )
     supervisor = Systemd()
@@ -93,7 +94,7 @@ def _serve(passed: socket.socket | None) -> int:
         local.append(("settings", partial(str, settings.outdated)))
     reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
     counts = engine.lifecycle.counts if engine.lifecycle is not None else dict
-    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access), counts)
+    api = Api(engine.ledger, reporter, doctor, clock, _policy(settings.access), counts, engine.slots)
     transport = Transport(listener, api.handle, error_response)
 
     def stop() -> None:
@@ -120,6 +121,15 @@ def _auto_scaling(clients: Aws, settings: Settings) -> AutoScaling | None:
     from zdd_agent.adapters.auto_scaling import Ec2AutoScaling  # noqa: PLC0415  only where a setting asks for it
 
     return watched("auto_scaling", Ec2AutoScaling(clients.autoscaling), os.environ)
+
+
+def _slots(clients: Aws, settings: Settings, clock: Clock) -> Slots | None:
+    if settings.slots is None:
+        return None
+    from zdd_agent.adapters.dynamodb import DynamoDbSlots  # noqa: PLC0415  only where a setting asks for it
+
+    slots = DynamoDbSlots(clients.dynamodb, settings.slots.table, settings.slots.name, clock.now)
+    return watched("slots", slots, os.environ)
 
 
 def _postures() -> Postures | None:

@@ -11,6 +11,7 @@ from zdd_agent.model.aws import Identity, Target, TargetGroup, TargetHealth
 from zdd_agent.model.kernel import EndedConnections, Sample
 from zdd_agent.model.operation import Posture, ProbeResult
 from zdd_agent.model.record import Record
+from zdd_agent.model.slots import Holder, SlotTable, Waiter
 
 
 class Metadata(Protocol):
@@ -65,6 +66,40 @@ class Instances(Protocol):
 
     def running(self, instance_ids: Sequence[str]) -> frozenset[str]:
         """The running ones of these instances. Raises AgentError; AWS_DENIED when the role may not ask."""
+
+    def terminated(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        """Those of them that EC2 lists as terminated; it lists one for about an hour. Raises like `running`."""
+
+
+class Slots(Protocol):
+    """The slots of one service, which all its hosts share. Every call raises AgentError. Moments are whole seconds."""
+
+    def table(self) -> SlotTable:
+        """Who holds one and who waits, not staler than the call. Makes the entry of the service where there is none."""
+
+    def claim(self, holder: Holder, limit: int | None) -> bool:
+        """Take a slot unless `limit` are taken (None: in any case), and leave the line; False: none is free.
+
+        Safe to repeat: who holds one already keeps it as it is.
+        """
+
+    def renew(self, instance: str, seen: float) -> bool:
+        """Give a sign of life as a holder; False where this instance holds none."""
+
+    def release(self, instance: str, since: float | None = None) -> bool:
+        """Give the slot back and leave the line. Safe to repeat.
+
+        `since`: only if it was taken at that very moment, seconds; False where it was not.
+        """
+
+    def stand_in_line(self, waiter: Waiter, places: int) -> bool:
+        """Take a place in the line unless `places` are taken; False: all are."""
+
+    def wait_on(self, instance: str, seen: float) -> bool:
+        """Give a sign of life in the line; False where this instance has no place there."""
+
+    def pass_over(self, waiter: Waiter) -> None:
+        """Take a waiter out of the line unless it has given a sign of life since."""
 
 
 class AutoScaling(Protocol):

@@ -13,6 +13,7 @@ from zdd_agent.limits import LONGEST_SECONDS
 from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.model.kernel import Until
+from zdd_agent.model.slots import SlotLimit, SlotRules
 
 DEFAULT_STATE_DIRECTORY = Path("/var/lib/zdd-agent")
 
@@ -135,6 +136,35 @@ class NoticeSettings(_Table):
         return {kind: heed for kind in NoticeKind if (heed := getattr(self, kind.value)) != "ignore"}
 
 
+class SlotSettings(_Table):
+    """How many hosts of a service may be out at once, over the whole fleet."""
+
+    table: str = Field(min_length=3, max_length=255, pattern=r"^[A-Za-z0-9_.-]+$", description="a DynamoDB table")
+    name: str = Field(min_length=1, max_length=255, description="the service, whose hosts share the slots")
+    limit: int | str = Field(1, description="a number of hosts, 1 or more, or a percentage such as '25%'")
+
+    @property
+    def rules(self) -> SlotRules:
+        """What the decisions go by."""
+        if isinstance(self.limit, str):
+            return SlotRules(self.name, SlotLimit(percent=float(self.limit.removesuffix("%"))))
+        return SlotRules(self.name, SlotLimit(self.limit))
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: object) -> object:
+        if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
+            value = int(value)
+        if isinstance(value, str) and value.endswith("%"):
+            number = value.removesuffix("%")
+            fits = number.replace(".", "", 1).isdecimal() and 0 < float(number) <= 100
+        else:
+            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not fits:
+            raise ValueError("neither a number of 1 or more nor a percentage")
+        return value
+
+
 class Settings(_Table):
     """All settings. None is needed: without them the agent finds its own target groups."""
 
@@ -154,6 +184,7 @@ class Settings(_Table):
     access: AccessSettings = AccessSettings()
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     notices: NoticeSettings = NoticeSettings()
+    slots: SlotSettings | None = None
 
     @property
     def healthy(self) -> MinHealthy:

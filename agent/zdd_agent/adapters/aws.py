@@ -36,6 +36,7 @@ class Aws:
         self._elbv2: ElasticLoadBalancingv2Client | None = None
         self._ec2: EC2Client | None = None
         self._autoscaling: Any = None
+        self._dynamodb: Any = None
 
     def elbv2(self) -> ElasticLoadBalancingv2Client:
         """The client of Elastic Load Balancing v2.
@@ -65,6 +66,14 @@ class Aws:
                 session, region, config = self._parts()
                 self._autoscaling = session.client("autoscaling", region_name=region, config=config)
             return self._autoscaling
+
+    def dynamodb(self) -> Any:
+        """The client of Amazon DynamoDB. Raises like `elbv2`."""
+        with self._lock:
+            if self._dynamodb is None:
+                session, region, config = self._parts()
+                self._dynamodb = session.client("dynamodb", region_name=region, config=config)
+            return self._dynamodb
 
     def _parts(self) -> tuple[boto3.session.Session, str, Config]:
         # 25 MB and half a second that the daemon at rest does without.

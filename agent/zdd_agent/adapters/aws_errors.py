@@ -33,6 +33,9 @@ _THROTTLED = frozenset(
         "RequestLimitExceeded",
         "TooManyRequestsException",
         "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "ReplicatedWriteConflictException",
+        "TransactionConflictException",
     }
 )
 

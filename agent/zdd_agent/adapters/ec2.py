@@ -21,7 +21,7 @@ _IDS_A_CALL = 200
 
 
 class Ec2:
-    """Where instances are, for groups that balance each zone on its own; and which run, for a percentage."""
+    """Where instances are, for groups that balance each zone on its own; and which of them run, or are gone."""
 
     def __init__(self, client: Callable[[], EC2Client], limit: Limit | None = None) -> None:
         self._client = client
@@ -40,6 +40,15 @@ class Ec2:
             "DescribeInstances",
             lambda: frozenset(
                 one["InstanceId"] for one in self._described(instance_ids) if one["State"]["Name"] == "running"
+            ),
+        )
+
+    def terminated(self, instance_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these instances that EC2 lists as terminated; it lists one for about an hour."""
+        return self._service.call(
+            "DescribeInstances",
+            lambda: frozenset(
+                one["InstanceId"] for one in self._described(instance_ids) if one["State"]["Name"] == "terminated"
             ),
         )
 

@@ -1,13 +1,13 @@
 """The record as JSON: a part that every version reads, and the rest that only this version does.
 
 The first part holds the owner, the membership, what is wanted, since when the host is out, in whose Standby, why it
-leaves, and whether it comes back after a reboot. A newer or an older version of the rest never costs these.
+leaves, whether it comes back after a reboot, and its slot. A newer or an older version of the rest never costs these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -33,6 +33,7 @@ from zdd_agent.model.record import (
     Wanted,
     Warming,
 )
+from zdd_agent.model.slots import Slot
 
 # The version of the part that only this version reads.
 VERSION = 2
@@ -63,6 +64,7 @@ def encoded(record: Record) -> dict[str, Any]:
         "standby": record.left.standby if record.left is not None else "",
         "leaving": _plain(record.leaving),
         "reboot": _plain(record.reboot),
+        "slot": _plain(record.slot),
         "membership": _plain(record.membership),
         "version": VERSION,
         "record": {
@@ -93,6 +95,7 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
         standby = TypeAdapter(str).validate_python(document.get("standby", ""))
         leaving = TypeAdapter(Leaving | None).validate_python(document.get("leaving"))
         reboot = TypeAdapter(Reboot | None).validate_python(document.get("reboot"))
+        slot = TypeAdapter(Slot | None).validate_python(document.get("slot"))
     except KeyError as error:
         raise ValueError(f"it has no {error.args[0]}") from None
     try:
@@ -109,13 +112,14 @@ def decoded(document: Mapping[str, Any], now: float) -> tuple[Record, str]:
             listed=TypeAdapter(tuple[Target, ...]).validate_python(rest["listed"]),
             leaving=leaving,
             reboot=reboot,
+            slot=slot,
         ), ""
     except (ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())
         left = Departure(now if out_since is None else out_since, now, standby=standby)
         state = InService() if out_since is None else Out(left, "as another version left it")
-        known = Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving, reboot=reboot)
-        return known, why
+        known = Record(owner=owner, membership=membership, wanted=wanted, state=state, leaving=leaving)
+        return replace(known, reboot=reboot, slot=slot), why
 
 
 def kept(new: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:

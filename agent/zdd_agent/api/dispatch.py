@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from zdd_agent.api.access import Level, Policy
 from zdd_agent.api.decode import decode_query
@@ -16,6 +17,9 @@ from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.ports import Clock
 
+if TYPE_CHECKING:
+    from zdd_agent.engine.slots import SlotHolding
+
 
 class Api:
     """Answers the requests of those who may ask."""
@@ -28,8 +32,9 @@ class Api:
         clock: Clock,
         policy: Policy,
         notices: Callable[[], Mapping[NoticeKind, int]] = dict,
+        slots: SlotHolding | None = None,
     ) -> None:
-        self._backend = Backend(ledger, reporter, doctor, clock, notices)
+        self._backend = Backend(ledger, reporter, doctor, clock, notices, slots)
         self._policy = policy
 
     def handle(self, request: HttpRequest) -> HttpResponse:

@@ -9,6 +9,7 @@ from zdd_agent.api.decode import decode_body
 from zdd_agent.api.http1 import HttpResponse
 from zdd_agent.api.metrics import render_metrics
 from zdd_agent.api.routing import Backend, Call
+from zdd_agent.decide.slots import described
 from zdd_agent.errors import BY_WIRE, AgentError, Kind
 from zdd_agent.model.operation import FORCIBLE, Check, Operation, Request, Verb
 
@@ -34,6 +35,7 @@ def status(backend: Backend, _: Call) -> HttpResponse:
         drained_since=shot.out_since,
         operation=schema.OperationView.of(operation, shot.now) if operation else None,
         auto_scaling=shot.scaling or None,
+        slot=described(shot.record.slot, shot.now) if shot.record.slot is not None else None,
         warnings=shot.warnings,
         version=__version__,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from zdd_agent.api import handlers, schema
+from zdd_agent.api import handlers, schema, slot_handlers, slot_schema
 from zdd_agent.api.access import Level
 from zdd_agent.api.http1 import HttpResponse
 from zdd_agent.api.openapi import document
@@ -75,6 +75,23 @@ ROUTES = (
         "Forget a target that this host no longer has, so that no rejoin registers it.",
         answers=(schema.ForgottenView,),
         body=schema.ForgetBody,
+    ),
+    Route(
+        "GET",
+        "/v1/slots",
+        Level.READ,
+        slot_handlers.slots,
+        "Who holds a slot of this service, and who waits for one.",
+        answers=(slot_schema.SlotsView,),
+    ),
+    Route(
+        "POST",
+        "/v1/slots/release",
+        Level.OPERATE,
+        slot_handlers.release_slot,
+        "Release the slot of a host that is dead.",
+        answers=(slot_schema.ReleasedView,),
+        body=slot_schema.ReleaseBody,
     ),
     Route(
         "POST",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -16,19 +17,23 @@ from zdd_agent.errors import AgentError, Kind, nearest
 from zdd_agent.model.auto_scaling import NoticeKind
 from zdd_agent.ports import Clock
 
+if TYPE_CHECKING:
+    from zdd_agent.engine.slots import SlotHolding
+
 # Stands for a name in the path of a route.
 _NAME = "ID"
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the handlers call. `notices` counts those that are not ignored."""
+    """What the handlers call. `notices` counts those that are not ignored; `slots` is None without settings of them."""
 
     ledger: Ledger
     reporter: Reporter
     doctor: Doctor
     clock: Clock
     notices: Callable[[], Mapping[NoticeKind, int]] = dict
+    slots: SlotHolding | None = None
 
 
 @dataclass(frozen=True, slots=True)

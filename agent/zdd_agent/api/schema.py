@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from zdd_agent.limits import LONGEST_SECONDS
 from zdd_agent.model.aws import State, Target, TargetHealth, group_name
@@ -18,6 +18,17 @@ _TARGET = re.compile(r"^[A-Za-z0-9-]{1,32} [0-9A-Za-z.:-]{1,64}:[0-9]{1,5}$", re
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _printable(value: str) -> str:
+    # A line break could forge a journal field, an escape could act on the terminal of whoever reads the log.
+    if not value.isprintable():
+        raise ValueError("must be printable text on one line")
+    return value
+
+
+# For the log.
+Reason = Annotated[str, AfterValidator(_printable), Field(max_length=200, description="printable text for the log")]
 
 
 class OperationBody(_Body):
@@ -33,7 +44,7 @@ class OperationBody(_Body):
     retry_seconds: Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)] = Field(
         0.0, description="keep retrying a refused drain for this many seconds"
     )
-    reason: str = Field("", max_length=200, description="printable text for the log")
+    reason: Reason = ""
     stopping: bool = Field(
         False,
         description="of a drain: this stop cannot be prevented, so a drain that is still refused after retry_seconds "
@@ -50,14 +61,6 @@ class OperationBody(_Body):
         "refused as busy where an operation is under way or the host is out already, unless `drained` is forced",
     )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
-
-    @field_validator("reason")
-    @classmethod
-    def _printable(cls, value: str) -> str:
-        # A line break could forge a journal field, an escape could act on the terminal of whoever reads the log.
-        if not value.isprintable():
-            raise ValueError("must be printable text on one line")
-        return value
 
 
 class ForgetBody(_Body):
@@ -225,6 +228,7 @@ class StatusView(_Body):
     """Where the host stands. `seen_seconds_ago`: the age of the targets' states; null when AWS was not asked.
 
     `auto_scaling`: where it stands in its group, for people; null where `auto_scaling.mode` is off.
+    `slot`: how it stands to its slot, for people; null where it has none.
     """
 
     posture: Posture
@@ -236,5 +240,6 @@ class StatusView(_Body):
     drained_since: float | None = None
     operation: OperationView | None = None
     auto_scaling: str | None = None
+    slot: str | None = None
     warnings: tuple[str, ...] = ()
     version: str

@@ -23,7 +23,7 @@ exit codes:
   3 timed out                  8 this user may not operate the agent
   4 refused: retry later     130 interrupted: the operation goes on
 """
-_CHECKS = {"drain": ("min-healthy",), "rejoin": ("probe",)}
+_CHECKS = {"drain": ("min-healthy", "slot"), "rejoin": ("probe",)}
 _REBOOT_CHECKS = (*_CHECKS["drain"], "drained")
 _UNTIL = ("closed", "idle", "unused")
 _VERBS = {"drain": "take this host out of its target groups", "rejoin": "put this host back into its target groups"}
@@ -117,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
     forget.add_argument(
         "target", nargs="+", metavar="TARGET", help="as `status` shows it, GROUP ID:PORT, or GROUP/ID:PORT"
     )
+    _add_slots_words(add("slots", "show who holds a slot and who waits; or release the slot of a dead host", common))
     run = add("run", "drain, run a command, rejoin; a command that fails leaves the host out", common, asking)
     _add_drain_flags(run)
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
@@ -139,6 +140,23 @@ def _add_drain_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--until", choices=_UNTIL, help="what ends the drain (default: the setting `drain.until`)")
     text = "keep retrying a refused drain for this long"
     command.add_argument("--wait", type=_seconds, default=0.0, metavar="SECONDS", help=text)
+
+
+def _add_slots_words(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s [-h] [--json] [--socket SOCKET] [release INSTANCE --reason TEXT [--force alive]]"
+    command.add_argument(
+        "what", nargs="?", choices=("release",), metavar="release", help="release a slot; without it they are shown"
+    )
+    command.add_argument("instance", nargs="?", metavar="INSTANCE", help="whose slot, as `zdd-agent slots` shows it")
+    command.add_argument("--reason", help="of the release: text for the log, required")
+    command.add_argument(
+        "--force",
+        choices=("alive",),
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help="of the release: skip this one check: alive (that host's agent gives signs of life)",
+    )
 
 
 def _seconds(text: str) -> float:

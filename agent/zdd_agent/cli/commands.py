@@ -28,6 +28,7 @@ def run(arguments: Namespace) -> int:
         "doctor": _doctor,
         "run": _run,
         "reboot": _reboot,
+        "slots": _slots,
     }
     return commands[arguments.command](arguments, Client(arguments.socket))
 
@@ -123,6 +124,8 @@ def _status(arguments: Namespace, client: Client) -> int:
         say(plain(f"  {_operation_line(operation)}"))
     if status.get("auto_scaling"):
         say(plain(f"  auto scaling: {status['auto_scaling']}"))
+    if status.get("slot"):
+        say(plain(f"  slot: {status['slot']}"))
     for warning in status["warnings"]:
         print(plain(f"warning: {warning}"), file=sys.stderr)
     return EXIT_OK
@@ -167,6 +170,12 @@ def _doctor(arguments: Namespace, client: Client) -> int:
         if finding["hint"]:
             say(plain(f"         {finding['hint']}"))
     return EXIT_OK if found["ok"] else Kind.FAILED.exit_code
+
+
+def _slots(arguments: Namespace, client: Client) -> int:
+    from zdd_agent.cli.slots import run_slots  # noqa: PLC0415  the other commands do without
+
+    return run_slots(arguments, client)
 
 
 def _run(arguments: Namespace, client: Client) -> int:

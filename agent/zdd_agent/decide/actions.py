@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zdd_agent.decide.slot_actions import NoteSlot, SlotCall, WantSlot
 from zdd_agent.model.aws import Target, TargetKey
 from zdd_agent.model.operation import Failure, Outcome, Request
 from zdd_agent.model.record import Claim, Ending
@@ -177,8 +178,8 @@ class End:
 
 
 _Calls = Deregister | Register | Launch | EnterStandby | ExitStandby
-_Outside = Discover | Refresh | Look | Sense | Probe | _Calls | Wait
-_Inside = MakeClaim | Resume | Confirm | GoBack | Retry | Join | Extend | Drop | End
+_Outside = Discover | Refresh | Look | Sense | Probe | _Calls | SlotCall | Wait
+_Inside = WantSlot | MakeClaim | Resume | Confirm | GoBack | Retry | Join | Extend | Drop | End
 Action = _Outside | _Inside
 
 # Asked by callers, and by the daemon's start.
@@ -260,4 +261,4 @@ class Leave:
     deadline: float | None = None
 
 
-Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave
+Asked = Begin | Attach | Cancel | Forget | Boot | Identify | Leave | NoteSlot

@@ -38,7 +38,17 @@ from zdd_agent.decide.actions import (
     Retry,
 )
 from zdd_agent.decide.endings import IllegalStepError, back_again, ended
-from zdd_agent.decide.results import Done, Found, NotTaken, Refreshed, Result
+from zdd_agent.decide.results import (
+    Done,
+    Found,
+    NotTaken,
+    Refreshed,
+    Result,
+    SlotMissed,
+    SlotsSeen,
+    SlotsSilent,
+)
+from zdd_agent.decide.slot_actions import AskHolders, ClaimSlot, LookAtSlots, NoteSlot, PassOver, StandInLine, WantSlot
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.record import (
     Claiming,
@@ -58,6 +68,7 @@ from zdd_agent.model.record import (
     Warming,
     departure,
 )
+from zdd_agent.model.slots import Slot, Stage
 
 # (record, its state, action, now, result) → record
 Step = Callable[[Record, Any, Any, float, Any], Record]
@@ -100,6 +111,18 @@ def _dropped(record: Record, _: State, action: Drop, *__: Any) -> Record:
 
 def _extended(record: Record, _: State, action: Extend, *__: Any) -> Record:
     return _until(record, action.deadline)
+
+
+def _wanted(record: Record, _: State, action: WantSlot, now: float, *__: Any) -> Record:
+    return replace(record, slot=Slot(Stage.WANTED, action.name, now))
+
+
+def _taken(record: Record, _: State, __: ClaimSlot, now: float, *___: Any) -> Record:
+    return replace(record, slot=replace(record.slot, stage=Stage.HELD, since=now)) if record.slot else record
+
+
+def _noted(record: Record, _: State, action: NoteSlot, *__: Any) -> Record:
+    return replace(record, slot=action.slot)
 
 
 def _claimed(record: Record, _: Guarding | Draining, action: MakeClaim, now: float, *__: Any) -> Record:
@@ -193,9 +216,21 @@ def _in(states: tuple[type, ...], action: type, result: type, step: Step) -> dic
     return {(state, action, result): step for state in states}
 
 
+_SLOT_LOOKS = (LookAtSlots, StandInLine, PassOver, AskHolders)
+
 STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((InService, Guarding, Probing), Discover, Found, _found),
     **_in((Probing, Joining), Refresh, Refreshed, _refreshed),
+    **_in((Guarding,), WantSlot, Done, _wanted),
+    **_in((Guarding,), ClaimSlot, Done, _taken),
+    **_in((Guarding,), ClaimSlot, SlotMissed, _same),
+    **_in((Guarding,), ClaimSlot, SlotsSilent, _same),
+    **{
+        (state, look, result): _same
+        for state in (Guarding, Claiming)
+        for look in _SLOT_LOOKS
+        for result in (SlotsSeen, SlotsSilent)
+    },
     **_in((Guarding, Draining), MakeClaim, Done, _claimed),
     **_in((Guarding,), Resume, Done, _resumed),
     **_in((Claiming,), Deregister, Done, _deregistered),
@@ -221,4 +256,5 @@ STEPS: Mapping[tuple[type, type, type], Step] = {
     **_in((*_RESTING, *_BUSY), Boot, Done, asked.booted),
     **_in((*_RESTING, *_BUSY), Identify, Done, asked.identified),
     **_in((*_RESTING, *_BUSY), Leave, Done, asked.leaves),
+    **_in((*_RESTING, *_BUSY), NoteSlot, Done, _noted),
 }

@@ -9,7 +9,7 @@ from zdd_agent.decide.actions import Attach, Begin, Boot, Cancel, End, Forget, I
 from zdd_agent.decide.endings import IllegalStepError, ended
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.kernel import Until
-from zdd_agent.model.operation import Failure, Outcome, Reboot, Request, Verb
+from zdd_agent.model.operation import Failure, Operation, Outcome, Reboot, Request, Verb
 from zdd_agent.model.record import Guarding, InService, Leaving, Owner, Probing, Record, State, Underway, Wanted
 
 # The fields of states that hold a moment, seconds since the epoch.
@@ -176,6 +176,13 @@ def no_rejoin(leaving: Leaving) -> AgentError:
     return AgentError(Kind.REFUSED, f"cannot rejoin: {leaving.why}", hint=hint)
 
 
+def busy(cannot: str, current: Operation) -> AgentError:
+    """Why something must wait for the operation under way."""
+    said = f"{cannot}: a {current.verb} is under way ({current.phase})"
+    hint = "wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`"
+    return AgentError(Kind.BUSY, said, hint=hint, value=current.id)
+
+
 def is_ours(record: Record, action: Identify) -> bool:
     """Whether a record is this instance's. One without an owner is, where its targets name this instance."""
     if record.owner.instance_id:
@@ -227,4 +234,4 @@ def _shifted(value: Any, seconds: float) -> Any:
 
 
 # Where moments stand that decisions compare with now; the last operation is history.
-_MOVES = frozenset({"state", "underway", "left", "before", "claim", "leaving"})
+_MOVES = frozenset({"state", "underway", "left", "before", "claim", "leaving", "slot"})

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from zdd_agent.decide import drain_end, guard, guarding, standby
-from zdd_agent.decide.actions import (
-    Action,
-    Confirm,
-    Deregister,
-    Drop,
-    End,
-    GoBack,
-    Look,
-    Register,
-    Retry,
-    Sense,
-    Wait,
-)
+from zdd_agent.decide import drain_end, guard, guarding, slots, standby
+from zdd_agent.decide.actions import Action, Confirm, Deregister, Drop, End, GoBack, Look, Register, Retry, Sense, Wait
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
+from zdd_agent.decide.slot_actions import LookAtSlots
 from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_delay, longest_floor
 from zdd_agent.decide.traffic.quiet import Proof
 from zdd_agent.errors import Kind
@@ -89,8 +78,11 @@ def _claiming(record: Record, one: Underway, evidence: Evidence, rules: Rules, n
     if seen is None:
         return Look()
     membership = record.membership.without_groups(seen.missing_groups)
+    held = slots.still_held(record, one, evidence, now, rules.slots)
+    if isinstance(held, LookAtSlots):
+        return held
     # Guarded again: after a restart, or a registration by others, the look that allowed this host to leave is too old.
-    failure = guard.refusal(membership, seen, rules.min_healthy, one.request.force)
+    failure = held or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     if failure is not None and not one.request.stopping:
         return GoBack(failure, _back_by(membership, now))
     return Deregister(registered(membership, seen), Claim(healthy_others(membership, seen), seen.seen_at))

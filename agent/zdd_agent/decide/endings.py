@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from zdd_agent.decide import slots
 from zdd_agent.decide.actions import End
 from zdd_agent.model.operation import LAST_PHASE, Operation, Outcome
 from zdd_agent.model.record import (
@@ -66,7 +67,8 @@ def ended(record: Record, end: End, now: float) -> Record:
     rests = _rests(record, one, end, now)
     # A drain that ends in any other way calls the reboot off. A host that is in service needs no rejoin after one.
     called_off = isinstance(rests, InService) or (one.request.reboot and not good)
-    return replace(record, state=rests, underway=None, last=last, reboot=None if called_off else record.reboot)
+    reboot = None if called_off else record.reboot
+    return slots.rested(replace(record, state=rests, underway=None, last=last, reboot=reboot), now)
 
 
 def _rests(record: Record, one: Underway, end: End, now: float) -> Resting:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from zdd_agent.decide.actions import Action, Deregister, ExitStandby, GoBack, Launch, Register, Retry
-from zdd_agent.decide.results import Done, Found, NotTaken, Probed, Refreshed, Result, Seen
+from zdd_agent.decide.results import (
+    Done,
+    Found,
+    NotTaken,
+    Probed,
+    Refreshed,
+    Result,
+    Seen,
+    SlotMissed,
+    SlotsSeen,
+    SlotsSilent,
+)
+from zdd_agent.decide.slot_actions import ClaimSlot
+from zdd_agent.decide.slot_evidence import SlotEvidence
 from zdd_agent.decide.traffic import health_checks
 from zdd_agent.decide.traffic.trust import Trust
 from zdd_agent.decide.traffic.watch import Watch
@@ -71,6 +84,7 @@ class Evidence:
         returned_at: when what a drain that goes back deregistered was registered again, seconds; None before.
         refused: why AWS would not register, for a reason that may pass, and when it said so (seconds).
         senses: what the kernel told; our own changes do not end it.
+        slots: who holds a slot of this host's fleet, and who waits.
     """
 
     looks: tuple[Observation, ...] = ()
@@ -84,6 +98,7 @@ class Evidence:
     returned_at: float | None = None
     refused: tuple[AgentError, float] | None = None
     senses: Senses = Senses()
+    slots: SlotEvidence = field(default_factory=SlotEvidence)
 
     @property
     def seen(self) -> Observation | None:
@@ -125,6 +140,8 @@ class Evidence:
                 return replace(self, senses=senses)
             case NotTaken(error):
                 return replace(self._outdated(), refused=(error, now))
+            case SlotsSeen() | SlotMissed() | SlotsSilent():
+                return replace(self, slots=self.slots.after(result, now))
             case Done():
                 return self._done(action, now)
 
@@ -137,12 +154,20 @@ class Evidence:
                 return replace(self._outdated(), returned_at=now, refreshed=False)
             case Retry():
                 return Evidence(senses=self.senses)
+            case ClaimSlot(holder):
+                return replace(self, slots=self.slots.claimed(holder, now))
             case _:
                 return self
 
     def _outdated(self) -> Evidence:
         """After a change of ours: what AWS said before counts no more."""
-        return Evidence(senses=self.senses, refreshed=self.refreshed, terminating=self.terminating, place=self.place)
+        return Evidence(
+            senses=self.senses,
+            refreshed=self.refreshed,
+            terminating=self.terminating,
+            place=self.place,
+            slots=self.slots,
+        )
 
     def _looked(self, seen: Observation, now: float) -> Evidence:
         return replace(self, looks=(seen, *self.looks)[:_KEPT_LOOKS], looked_at=now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf
 
-from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, standby
+from zdd_agent.decide import drain_end, earlier_drain, guard, scaling, slots, standby
 from zdd_agent.decide.actions import Action, Discover, End, Extend, Look, MakeClaim, Sense, Wait
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, not_in_use, registered
@@ -37,6 +37,8 @@ def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, n
         return earlier_drain.taken_up(record, state, one, evidence, now, rules)
     if evidence.place is not None and not one.request.stopping and (failure := scaling.owned(evidence.place.group)):
         return End(Outcome.REFUSED, "", failure)
+    if (step := _slot(record, one, evidence, seen, now, rules)) is not None:
+        return step
     short = standby.refusal(one.request, evidence.place, state.before, rules)
     failure = short or guard.refusal(membership, seen, rules.min_healthy, one.request.force)
     give_up = give_up_at(one)
@@ -48,6 +50,20 @@ def decide(record: Record, state: Guarding, one: Underway, evidence: Evidence, n
     if failure is not None and not one.request.stopping:
         return End(Outcome.REFUSED, "", failure)
     return _allowed(record, one, seen, evidence, now, rules, failure)
+
+
+def _slot(
+    record: Record, one: Underway, evidence: Evidence, seen: Observation, now: float, rules: Rules
+) -> Action | None:
+    """What comes before the guard is asked where slots are shared; None once this host has its slot."""
+    if rules.slots is None:
+        return None
+    step = slots.due(record, one, evidence, now, rules.slots)
+    if isinstance(step, Failure):
+        return End(Outcome.REFUSED if step.kind == Kind.REFUSED.wire else Outcome.FAILED, "", step)
+    if step is None and record.slot is not None and record.slot.since - seen.seen_at > guard.CLAIM_SECONDS:
+        return Look()  # it stood in line: the guard must not go by what was true before
+    return step
 
 
 def _allowed(

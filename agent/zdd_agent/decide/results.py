@@ -8,6 +8,7 @@ from zdd_agent.errors import AgentError
 from zdd_agent.model.auto_scaling import ScalingPlace
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.operation import Observation, ProbeResult
+from zdd_agent.model.slots import SlotTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +64,25 @@ class NotTaken:
     error: AgentError
 
 
-Result = Done | Found | Refreshed | Seen | Probed | NotTaken
+@dataclass(frozen=True, slots=True)
+class SlotsSeen:
+    """Who holds a slot, and who waits. `asked`: EC2 has been asked about the holders."""
+
+    table: SlotTable
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMissed:
+    """Somebody else was faster: no slot is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsSilent:
+    """The table of slots cannot be asked, and why."""
+
+    error: AgentError
+
+
+OfSlots = SlotsSeen | SlotMissed | SlotsSilent
+Result = OfSlots | Done | Found | Refreshed | Seen | Probed | NotTaken

@@ -28,6 +28,7 @@ from zdd_agent.ports import (
     Postures,
     Prober,
     Sensor,
+    Slots,
     Store,
     Supervisor,
 )
@@ -36,11 +37,15 @@ from zdd_agent.settings import Settings
 if TYPE_CHECKING:
     from zdd_agent.engine.lifecycle import Lifecycle
     from zdd_agent.engine.scaling import Scaling
+    from zdd_agent.engine.slots import SlotHolding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """The ports. `auto_scaling` is None where the settings have no use for it, `postures` where nobody looks."""
+    """The ports. `auto_scaling` and `slots` are None where the settings have no use for them.
+
+    `postures` is None where nobody looks.
+    """
 
     clock: Clock
     metadata: Metadata
@@ -50,6 +55,7 @@ class Outside:
     sensor: Sensor
     store: Store
     auto_scaling: AutoScaling | None = None
+    slots: Slots | None = None
     postures: Postures | None = None
 
 
@@ -63,6 +69,7 @@ class Engine:
     runner: Runner
     scaling: Scaling | None
     lifecycle: Lifecycle | None
+    slots: SlotHolding | None
 
 
 def rules(settings: Settings) -> Rules:
@@ -75,6 +82,7 @@ def rules(settings: Settings) -> Rules:
         poll_seconds=settings.poll.interval_seconds,
         strict=settings.auto_scaling.mode == "strict",
         standby=settings.auto_scaling.mode == "standby",
+        slots=settings.slots.rules if settings.slots is not None else None,
     )
 
 
@@ -96,6 +104,7 @@ def build_engine(
     ledger = Ledger(outside.store, outside.clock, timeouts, boot_id)
     scaling = _scaling(outside, settings)
     lifecycle = _lifecycle(outside, settings, ledger, scaling)
+    slots = _slots(outside, settings, ledger, rng)
     observer = Observer(
         outside.aws,
         outside.instances,
@@ -126,6 +135,7 @@ def build_engine(
         pace=pace,
         rng=rng,
         scaling=scaling,
+        slots=slots,
         rules=rules(settings),
     )
     runner = Runner(
@@ -141,9 +151,10 @@ def build_engine(
         drained_warning_seconds=settings.drained_warning_seconds,
         rng=rng,
         lifecycle=lifecycle,
+        slots=slots,
         postures=outside.postures,
     )
-    return Engine(ledger, observer, sampler, runner, scaling, lifecycle)
+    return Engine(ledger, observer, sampler, runner, scaling, lifecycle, slots)
 
 
 def _scaling(outside: Outside, settings: Settings) -> Scaling | None:
@@ -176,6 +187,22 @@ def _lifecycle(outside: Outside, settings: Settings, ledger: Ledger, scaling: Sc
     )
 
 
+def _slots(outside: Outside, settings: Settings, ledger: Ledger, rng: random.Random) -> SlotHolding | None:
+    if outside.slots is None or settings.slots is None:
+        return None
+    from zdd_agent.engine.slots import SlotHolding  # noqa: PLC0415  only where a setting asks for it
+
+    return SlotHolding(
+        slots=outside.slots,
+        instances=outside.instances,
+        ledger=ledger,
+        clock=outside.clock,
+        rules=settings.slots.rules,
+        rng=rng,
+        uid=os.geteuid(),
+    )
+
+
 def build_reports(
     outside: Outside,
     engine: Engine,
@@ -194,7 +221,8 @@ def build_reports(
     """
 
     def said() -> tuple[str, ...]:
-        return (*notices(), *(engine.lifecycle.said() if engine.lifecycle is not None else ()))
+        watched = [one for one in (engine.lifecycle, engine.slots) if one is not None]
+        return (*notices(), *(line for one in watched for line in one.said()))
 
     reporter = Reporter(
         observer=engine.observer,

@@ -22,6 +22,7 @@ from zdd_agent.decide.actions import (
 )
 from zdd_agent.decide.evidence import Evidence, Sensed
 from zdd_agent.decide.results import Done, Found, NotTaken, Probed, Refreshed, Result, Seen
+from zdd_agent.decide.slot_actions import AskHolders, ClaimSlot, LookAtSlots, PassOver, StandInLine
 from zdd_agent.engine.ledger import Ledger
 from zdd_agent.engine.observer import Observer
 from zdd_agent.engine.sampler import Sampler
@@ -35,6 +36,7 @@ from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober, Supervisor
 
 if TYPE_CHECKING:
     from zdd_agent.engine.scaling import Scaling
+    from zdd_agent.engine.slots import SlotHolding
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Effects:
         pace: Pace,
         rng: random.Random,
         scaling: Scaling | None = None,
+        slots: SlotHolding | None = None,
         rules: Rules,
     ) -> None:
         self._ledger = ledger
@@ -79,6 +82,7 @@ class Effects:
         self._pace = pace
         self._rng = rng
         self._scaling = scaling
+        self._slots = slots
         self._rules = rules
 
     def perform(self, record: Record, action: Action, evidence: Evidence) -> Result | Sensed:
@@ -111,10 +115,19 @@ class Effects:
                 return Done()
             case Register(targets):
                 return self._register(membership, targets)
+            case _:
+                return self._perform_elsewhere(action)
+
+    def _perform_elsewhere(self, action: Action) -> Result:
+        match action:
             case Launch():
                 return self._launch()
             case EnterStandby() | ExitStandby():
                 return self._move(action)
+            case LookAtSlots() | ClaimSlot() | StandInLine() | PassOver() | AskHolders():
+                assert self._slots is not None  # noqa: S101  what mypy needs: only rules with slots ask for these
+                self._supervisor.alive("asking DynamoDB about the slots")
+                return self._slots.perform(action)
             case _:
                 return Done()
 

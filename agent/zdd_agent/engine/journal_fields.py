@@ -21,6 +21,7 @@ class EventId(StrEnum):
     NOTICE = "f3576ed101ab4aaaa7d672e88c9e3431"
     LEAVING = "530edf1e3ecb428796e18e343684fabf"
     COMPLETED = "c5558748bdb7468a918a98b59a317648"
+    SLOT = "fa88aa7bbbe54d298ae1bc35707e3f56"
 
 
 def fields(event: EventId, operation: Operation, targets: tuple[Target, ...] = ()) -> Mapping[str, object]:

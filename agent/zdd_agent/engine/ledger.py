@@ -14,6 +14,7 @@ from zdd_agent.decide.actions import Action, Asked, Attach, Begin, Boot, Cancel,
 from zdd_agent.decide.apply import apply
 from zdd_agent.decide.reboot import in_the_way
 from zdd_agent.decide.results import Done, Found, Result
+from zdd_agent.decide.slot_actions import NoteSlot
 from zdd_agent.decide.timing import DISCOVERY_SECONDS
 from zdd_agent.engine.journal_fields import EventId, fields
 from zdd_agent.engine.progress import EventLog
@@ -22,6 +23,7 @@ from zdd_agent.model.aws import Identity, Target
 from zdd_agent.model.operation import Event, Operation, Outcome, Request, Verb
 from zdd_agent.model.record import PHASES, Probing, Record
 from zdd_agent.model.service import HOST, Timeouts
+from zdd_agent.model.slots import Slot
 from zdd_agent.ports import Clock, Store
 
 # Ended operations kept in memory: whoever waits for one learns how it ended even after the next has begun.
@@ -80,7 +82,7 @@ class Ledger:
             if current is not None and current.verb is request.verb:
                 return self._join(request, current)
             if current is not None and request.verb is Verb.REJOIN:
-                raise _busy(f"cannot {request.verb}", current)
+                raise asked.busy(f"cannot {request.verb}", current)
             if request.verb is Verb.REJOIN and self._record.leaving is not None:
                 raise asked.no_rejoin(self._record.leaving)
             now = self._clock.now()
@@ -128,7 +130,7 @@ class Ledger:
         with self._lock:
             current = self.running()
             if current is not None and not isinstance(self._record.state, Probing):
-                raise _busy(f"cannot forget {target_group} {target_id}:{port}", current)
+                raise asked.busy(f"cannot forget {target_group} {target_id}:{port}", current)
             known = self._record.membership.find(target_group, target_id, port)
             if known is None:
                 said = f"cannot forget {target_group} {target_id}:{port}: this host has no such target"
@@ -226,6 +228,17 @@ class Ledger:
             log.warning("this host is leaving: %s", action.why, extra={"MESSAGE_ID": EventId.LEAVING.value})
             self.say(f"this host is leaving: {action.why}")
 
+    def note_slot(self, seen: Record, slot: Slot | None) -> bool:
+        """Record how this host stands to its slot; False where that has changed since `seen`, or an operation began.
+
+        Raises AgentError STORE when that cannot be put on disk.
+        """
+        with self._lock:
+            if self._record.slot != seen.slot or (seen.underway is None and self._record.underway is not None):
+                return False
+            self._change(NoteSlot(slot))
+            return True
+
     def list(self, found: Found) -> None:
         """Record which hosts belong, from a look between operations. Raises AgentError STORE."""
         with self._lock:
@@ -278,12 +291,6 @@ class Ledger:
             extra = fields(EventId.ENDED, over, record.membership.targets)
             log.info("%s %s %s: %s", over.verb, over.id, over.outcome, over.message, extra=extra)
             self._log.add(over, over.message, self._clock.now())
-
-
-def _busy(cannot: str, current: Operation) -> AgentError:
-    said = f"{cannot}: a {current.verb} is under way ({current.phase})"
-    hint = "wait for it with `zdd-agent watch`, or stop it with `zdd-agent cancel`"
-    return AgentError(Kind.BUSY, said, hint=hint, value=current.id)
 
 
 def _log_forced(operation: Operation, request: Request) -> None:

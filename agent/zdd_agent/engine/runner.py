@@ -28,6 +28,7 @@ from zdd_agent.ports import Clock, Metadata, Postures, Supervisor
 
 if TYPE_CHECKING:
     from zdd_agent.engine.lifecycle import Lifecycle
+    from zdd_agent.engine.slots import SlotHolding
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Runner:
         drained_warning_seconds: float,
         rng: random.Random,
         lifecycle: Lifecycle | None = None,
+        slots: SlotHolding | None = None,
         postures: Postures | None = None,
     ) -> None:
         self._ledger = ledger
@@ -73,6 +75,7 @@ class Runner:
         self._list_at = float("-inf")
         self._rng = rng
         self._lifecycle = lifecycle
+        self._slots = slots
         self._postures = postures
         self._stopping = False
         self._failures = 0
@@ -141,6 +144,8 @@ class Runner:
 
     def _attend(self) -> float:
         due = self._lifecycle.attend() if self._lifecycle is not None else HEARTBEAT_SECONDS
+        if self._slots is not None:
+            due = min(due, self._slots.attend())
         if self._postures is not None:
             record = self._ledger.record()
             membership, seen = self._observer.latest() or (record.membership, None)

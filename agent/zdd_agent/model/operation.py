@@ -39,11 +39,12 @@ class Check(StrEnum):
 
     MIN_HEALTHY = "min-healthy"
     PROBE = "probe"
+    SLOT = "slot"
     DRAINED = "drained"
 
 
 FORCIBLE: Mapping[Verb, tuple[Check, ...]] = MappingProxyType(
-    {Verb.DRAIN: (Check.MIN_HEALTHY, Check.DRAINED), Verb.REJOIN: (Check.PROBE,)}
+    {Verb.DRAIN: (Check.MIN_HEALTHY, Check.SLOT, Check.DRAINED), Verb.REJOIN: (Check.PROBE,)}
 )
 
 

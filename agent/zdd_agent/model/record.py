@@ -10,6 +10,7 @@ from types import MappingProxyType
 from zdd_agent.model.aws import Membership, Target
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Failure, Operation, Phase, Reboot, Request
+from zdd_agent.model.slots import Slot
 
 
 class Wanted(StrEnum):
@@ -202,9 +203,9 @@ PHASES: Mapping[type, Phase] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Underway:
-    """An operation under way: the request, and its deadlines. Moments are seconds since the epoch.
+    """An operation under way. Moments are seconds since the epoch.
 
-    `request.timeout` holds the settings' time-out where the caller gave none; None: derived.
+    `request.timeout`: the settings' time-out where the caller gave none; None: derived.
     """
 
     id: str
@@ -240,11 +241,10 @@ class Record:
         state: what it is.
         underway: the operation under way, in the states of a drain or a rejoin.
         last: the operation that ended last.
-        listed: every target of its groups at the last look, this host's and the others'. One that vanishes from it
-            while EC2 calls its instance running still belongs, and counts for a percentage.
-        leaving: why this instance will be gone soon; None while it may stay. Cleared at a new boot, since a spot
-            instance that was stopped comes back.
+        listed: every target of its groups at the last look. One that vanishes while its instance runs still belongs.
+        leaving: why this instance will be gone soon; None while it may stay, and after a boot: a stop is no end.
         reboot: after the next boot it comes back; None where nobody asked for that, or it has begun to.
+        slot: what this host holds of its fleet's slots, or may hold; None where it needs none.
     """
 
     owner: Owner = Owner()
@@ -256,13 +256,13 @@ class Record:
     listed: tuple[Target, ...] = ()
     leaving: Leaving | None = None
     reboot: Reboot | None = None
+    slot: Slot | None = None
 
     @property
     def operation(self) -> Operation | None:
         """The operation under way; without one, the last."""
-        if self.underway is None:
+        if (one := self.underway) is None:
             return self.last
-        one = self.underway
         return Operation(
             one.id, one.request, PHASES[type(self.state)], one.started_at, one.deadline, cancelled_by=one.cancelled_by
         )

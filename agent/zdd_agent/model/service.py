@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from zdd_agent.model.aws import BalancerKind, MinHealthy
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Request, Verb
+from zdd_agent.model.slots import SlotRules
 
 # A host without services of its own is one service.
 HOST = "host"
@@ -25,6 +26,7 @@ class Rules:
         poll_seconds: between two looks at AWS while something changes.
         strict: refuse a drain that outlasts what the Auto Scaling group of this host bears.
         standby: put this host into Standby in its Auto Scaling group while it is out.
+        slots: how many hosts of the fleet may be out at once; None where nothing is said of that.
     """
 
     min_healthy: MinHealthy
@@ -34,6 +36,7 @@ class Rules:
     poll_seconds: float = 10.0
     strict: bool = False
     standby: bool = False
+    slots: SlotRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,22 @@ from zdd_agent.api.http1 import HttpResponse
 from zdd_agent.api.routes import ROUTES
 from zdd_agent.api.routing import Route
 from zdd_agent.model.operation import Verb
+from zdd_agent.model.slots import Holder
 
 ROUTE_NAMES = [f"{route.method} {route.path}" for route in ROUTES]
 # The routes that answer only after the drain, and the bodies that some routes need.
 AFTER_THE_DRAIN = ("/v1/rejoin", "/v1/forget")
-BODIES = {"/v1/forget": b'{"target": "web i-me:8080"}'}
+BODIES = {
+    "/v1/forget": b'{"target": "web i-me:8080"}',
+    "/v1/slots/release": b'{"instance": "i-dead", "reason": "its disk died"}',
+}
+
+
+@pytest.fixture
+def served() -> Served:
+    served = Served(slots={"table": "slots", "name": "web", "limit": 2})
+    served.host.slots.holders["i-dead"] = Holder("i-dead", 1.0, 2.0)
+    return served
 
 
 def called(served: Served, route: Route, level: Level = Level.OPERATE) -> HttpResponse:

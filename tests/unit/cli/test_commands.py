@@ -17,19 +17,8 @@ from zdd_agent.api.http1 import HttpRequest, HttpResponse
 from zdd_agent.cli import commands
 from zdd_agent.errors import AgentError, Kind
 
-COMMANDS = [
-    "drain",
-    "rejoin",
-    "status",
-    "watch",
-    "cancel",
-    "forget",
-    "run",
-    "reboot",
-    "doctor",
-    "check-config",
-    "serve",
-]
+COMMANDS = ["drain", "rejoin", "status", "watch", "cancel", "forget", "slots", "run", "reboot"]
+COMMANDS += ["doctor", "check-config", "serve"]
 EVIL = "\x1b[2J\x1b]0;owned\x07\r\n"
 STATUS: dict[str, Any] = {
     "posture": "in_service",
