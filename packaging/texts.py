@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -52,8 +52,10 @@ def settings(
     """Every setting, and each table before its settings. Plain settings come first, as TOML requires."""
     tables = []
     for name, field in table.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            tables.append((name, field.annotation))
+        kinds = (field.annotation, *get_args(field.annotation))  # a table may be optional
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is not None:
+            tables.append((name, inner))
         else:
             yield (*at, name), field
     for name, inner in tables:
@@ -82,7 +84,7 @@ def config_toml() -> str:
     ]
     for path, what in settings():
         if isinstance(what, FieldInfo):
-            default = "…" if what.default is None else _toml(what.default)
+            default = "…" if what.default is None or what.is_required() else _toml(what.default)
             lines += ["", f"# {what.description}", f"#{path[-1]} = {default}"]
         else:
             lines += ["", "", f"# {(what.__doc__ or '').splitlines()[0]}", f"#[{'.'.join(path)}]"]
@@ -143,7 +145,8 @@ def man_settings(version: str, date: str) -> str:
             lines += [f".SS [{name}]", _roff((what.__doc__ or "").strip())]
             continue
         default = "none" if what.default is None else _toml(what.default)
-        lines += [".TP", f"\\fB{name}\\fR", _roff(f"{what.description}. Default: {default}.")]
+        last = "Required in this table" if what.is_required() else f"Default: {default}"
+        lines += [".TP", f"\\fB{name}\\fR", _roff(f"{what.description}. {last}.")]
     return "\n".join([*lines, (HERE / "zdd-agent.toml.5.tail").read_text()])
 
 

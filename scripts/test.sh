@@ -21,6 +21,7 @@ fi
 if [ -z "$system" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     scripts/system-packages.sh haproxy || echo "left out: the tests on HAProxy (its packages cannot be installed)"
 fi
+[ -n "$system" ] || scripts/dynalite.sh || echo "left out: the tests of slots on dynalite, a second DynamoDB"
 # Most of these tests wait most of the time: for a balancer's delays, for a host that boots. So more run at once
 # than there are cores.
 # One module, one process: its tests share hosts or a lab. tests/conftest.py says which module begins first.

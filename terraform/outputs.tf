@@ -1,7 +1,7 @@
 output "instance_profile_name" {
   description = "Instance profile for `iam_instance_profile` of an instance or a launch template; null without `create_role`."
   value       = one(aws_iam_instance_profile.this[*].name)
-  depends_on  = [aws_iam_role_policy_attachment.this] # no host starts without its permissions
+  depends_on  = [aws_iam_role_policy_attachment.this, aws_dynamodb_table.slots] # no host starts without its permissions
 }
 
 output "instance_profile_arn" {
@@ -28,6 +28,12 @@ output "policy_arn" {
 output "policy_json" {
   description = "Text of the policy."
   value       = local.policy_json
+}
+
+output "slots_table_arn" {
+  description = "Table of the slots, for `slots.table_arn` of another service; null without `slots`."
+  value       = local.slots_arn
+  depends_on  = [aws_dynamodb_table.slots]
 }
 
 output "user_data" {

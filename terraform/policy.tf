@@ -69,14 +69,17 @@ locals {
     },
   ]
 
-  # Not used by this version of the agent.
   slots_statements = [
     {
-      Sid       = "TakeTurns"
-      Effect    = "Allow"
-      Action    = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
-      Resource  = try(var.slots.table_arn, null)
-      Condition = { "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = try(var.slots.keys, []) } }
+      Sid      = "TakeTurns"
+      Effect   = "Allow"
+      Action   = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+      Resource = local.slots_arn
+      # ForAllValues also holds for a request without the key, so a request must have it.
+      Condition = {
+        "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = [local.slots_name] }
+        Null                        = { "dynamodb:LeadingKeys" = "false" }
+      }
     },
   ]
 

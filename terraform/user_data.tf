@@ -4,6 +4,7 @@ locals {
     "min_healthy = ${endswith(var.min_healthy, "%") ? jsonencode(var.min_healthy) : var.min_healthy}",
     trimspace(var.settings),
     local.auto_scaling ? "[auto_scaling]\nmode = ${jsonencode(var.auto_scaling_mode)}" : "",
+    local.slots_toml,
     "[notices]\n${join("\n", [for kind in ["spot", "rebalance", "maintenance"] : "${kind} = ${jsonencode(var.notices[kind])}"])}",
     ]
   ))

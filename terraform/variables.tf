@@ -71,21 +71,44 @@ variable "notices" {
 }
 
 variable "slots" {
-  description = "DynamoDB table in which hosts take turns, and the partition keys that these hosts may read and write; this version of the agent does not use it. null: allows nothing."
+  description = "Hosts take turns: at most `limit` of them are out at once, a number or a percentage. The module makes the DynamoDB table, unless table_arn names one that services share. null: no slots."
   type = object({
-    table_arn = string
-    keys      = list(string)
+    limit               = optional(string, "1")
+    name                = optional(string) # the service's item in the table; the name of the module by default
+    table_arn           = optional(string)
+    deletion_protection = optional(bool, true)
+    alarm = optional(object({
+      actions = list(string)
+      minutes = optional(number, 60)
+    }))
   })
   default = null
 
   validation {
-    condition     = try(can(regex("^arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255}$", var.slots.table_arn)), false) || var.slots == null
+    condition     = var.slots == null || can(regex("^([1-9][0-9]*|(100|[1-9][0-9]?)%)$", var.slots.limit))
+    error_message = "slots.limit must be a number of 1 or more, or a percentage of 1% to 100%."
+  }
+
+  validation {
+    condition     = try(var.slots.name, null) == null || can(regex("^[A-Za-z0-9_.-]{1,64}$", var.slots.name))
+    error_message = "slots.name must be 1 to 64 characters of A-Z, a-z, 0-9, _, . and -."
+  }
+
+  validation {
+    condition     = try(var.slots.table_arn, null) == null || can(regex("^arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255}$", var.slots.table_arn))
     error_message = "slots.table_arn must be the ARN of a table."
   }
 
   validation {
-    condition     = try(length(var.slots.keys) > 0, false) || var.slots == null
-    error_message = "slots.keys must name at least one partition key."
+    condition = try(var.slots.table_arn, null) == null || (
+      slice(split(":", "${coalesce(try(var.slots.table_arn, null), "-")}:::::"), 3, 5) == slice(split(":", "${try(var.target_group_arns[0], "")}:::::"), 3, 5)
+    )
+    error_message = "slots.table_arn must be in the account and Region of the target groups."
+  }
+
+  validation {
+    condition     = try(var.slots.alarm, null) == null || try(length(var.slots.alarm.actions) > 0 && contains(range(10, 1445, 5), var.slots.alarm.minutes), false)
+    error_message = "slots.alarm needs actions, and minutes from 10 to 1440 in steps of 5."
   }
 }
 
@@ -140,13 +163,13 @@ variable "min_healthy" {
 }
 
 variable "settings" {
-  description = "More settings of the agent, as TOML. They stand between `min_healthy` and the tables of Auto Scaling and notices in /etc/zdd-agent/config.toml."
+  description = "More settings of the agent, as TOML. They stand between `min_healthy` and the tables of Auto Scaling, slots and notices in /etc/zdd-agent/config.toml."
   type        = string
   default     = ""
 
   validation {
-    condition     = !can(regex("(?m)^\\s*((target_groups|min_healthy)\\s*=|\\[\\s*(auto_scaling|notices)\\s*\\]|(auto_scaling|notices)\\s*[.=])", var.settings))
-    error_message = "settings must not contain target_groups, min_healthy, auto_scaling or notices: they have their own variables."
+    condition     = !can(regex("(?m)^\\s*((target_groups|min_healthy)\\s*=|\\[\\s*(auto_scaling|notices|slots)\\s*\\]|(auto_scaling|notices|slots)\\s*[.=])", var.settings))
+    error_message = "settings must not contain target_groups, min_healthy, auto_scaling, slots or notices: they have their own variables."
   }
 }
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -125,8 +125,9 @@ def _field(path: tuple[str, ...]) -> FieldInfo | None:
 
 
 def _table(field: FieldInfo | None) -> type[BaseModel] | None:
-    inner = field.annotation if field is not None else None
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    """The model of a table, also of one that may be left out."""
+    kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _known(path: tuple[str, ...]) -> list[str]:
@@ -158,7 +159,8 @@ def _complaint(error: ValidationError, origin: Mapping[tuple[str, ...], str]) ->
         if fault["type"] == "extra_forbidden":
             lines.append(f"{source}: unknown setting `{name}`: {_guess(source, keys)}")
             continue
-        lines.append(f"{source}: `{name}` is {fault['input']!r}: must be {_accepted(keys)}")
+        found = "missing" if fault["type"] == "missing" else repr(fault["input"])
+        lines.append(f"{source}: `{name}` is {found}: must be {_accepted(keys)}")
     return AgentError(
         Kind.CONFIGURATION,
         "cannot use the settings: " + "; ".join(lines),

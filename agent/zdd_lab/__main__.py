@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zdd_lab.model.faults import FaultKind
+from zdd_lab.model.faults import KEYS, FaultKind
 from zdd_lab.model.notices import NoticeKind
 from zdd_lab.model.profile import PROFILES
 from zdd_lab.processes.children import ChildStartError
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     fault = verb("fault", _fault, "Make something go wrong, until it is cleared or counted down.")
     fault.add_argument("kind", metavar="KIND", help=", ".join(one.replace("_", "-") for one in FaultKind))
     fault.add_argument("--action", help="only this API action, such as DeregisterTargets")
+    fault.add_argument("--service", help="only this service: elasticloadbalancing, ec2, autoscaling, dynamodb")
     fault.add_argument("--client", help="only calls of this client: h1 for a host, person for you")
     fault.add_argument("--zone", help="for zone-down: a or b")
     fault.add_argument("--code", help="for error: AWS's error code")
@@ -163,7 +164,7 @@ def _announce(parsed: argparse.Namespace) -> int:
 
 
 def _fault(parsed: argparse.Namespace) -> int:
-    wanted = {name: getattr(parsed, name) for name in ("kind", "action", "client", "zone", "count", "code", "seconds")}
+    wanted = {name: getattr(parsed, name) for name in ("kind", *KEYS)}
     return _ask(parsed, "POST", "/faults", {name: one for name, one in wanted.items() if one is not None})
 
 

@@ -51,7 +51,7 @@ run "everything_is_asked_for" {
 
   variables {
     auto_scaling_group_names = ["web", "web-blue"]
-    slots                    = { table_arn = "arn:aws:dynamodb:eu-central-1:111122223333:table/slots", keys = ["web"] }
+    slots                    = { name = "web" }
     deny_outside_instance    = true
   }
 
@@ -83,10 +83,14 @@ run "everything_is_asked_for" {
 
   assert {
     condition = (
-      jsondecode(output.policy_json).Statement[4].Resource == var.slots.table_arn
-      && jsondecode(output.policy_json).Statement[4].Condition["ForAllValues:StringEquals"]["dynamodb:LeadingKeys"] == ["web"]
+      jsondecode(output.policy_json).Statement[4].Action == ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+      && jsondecode(output.policy_json).Statement[4].Resource == "arn:aws:dynamodb:eu-central-1:111122223333:table/zdd-agent-slots"
+      && jsondecode(output.policy_json).Statement[4].Condition == {
+        "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["web"] }
+        Null                        = { "dynamodb:LeadingKeys" = "false" }
+      }
     )
-    error_message = "the slots are not limited to this table and these keys"
+    error_message = "the slots are not limited to this table and this item"
   }
 
   assert {

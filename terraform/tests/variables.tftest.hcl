@@ -99,21 +99,71 @@ run "an_auto_scaling_pattern" {
   expect_failures = [var.auto_scaling_group_names]
 }
 
-run "slots_of_every_table" {
+run "slots_in_every_table" {
   command = plan
 
   variables {
-    slots = { table_arn = "arn:aws:dynamodb:eu-central-1:111122223333:table/*", keys = ["web"] }
+    slots = { table_arn = "arn:aws:dynamodb:eu-central-1:111122223333:table/*" }
   }
 
   expect_failures = [var.slots]
 }
 
-run "slots_without_a_key" {
+run "slots_in_a_table_of_another_region" {
   command = plan
 
   variables {
-    slots = { table_arn = "arn:aws:dynamodb:eu-central-1:111122223333:table/slots", keys = [] }
+    slots = { table_arn = "arn:aws:dynamodb:us-east-1:111122223333:table/slots" }
+  }
+
+  expect_failures = [var.slots]
+}
+
+run "slots_of_every_service" {
+  command = plan
+
+  variables {
+    slots = { name = "*" }
+  }
+
+  expect_failures = [var.slots]
+}
+
+run "no_slot" {
+  command = plan
+
+  variables {
+    slots = { limit = "0" }
+  }
+
+  expect_failures = [var.slots]
+}
+
+run "a_slot_and_a_half" {
+  command = plan
+
+  variables {
+    slots = { limit = "1.5" }
+  }
+
+  expect_failures = [var.slots]
+}
+
+run "an_alarm_that_nobody_hears" {
+  command = plan
+
+  variables {
+    slots = { alarm = { actions = [] } }
+  }
+
+  expect_failures = [var.slots]
+}
+
+run "an_alarm_of_a_span_that_cloudwatch_cannot_count" {
+  command = plan
+
+  variables {
+    slots = { alarm = { actions = ["arn:aws:sns:eu-central-1:111122223333:people"], minutes = 7 } }
   }
 
   expect_failures = [var.slots]

@@ -112,3 +112,38 @@ def test_a_variable_is_what_the_request_says_and_equals_nothing_when_it_does_not
 def test_what_cannot_be_evaluated_is_refused(text: str) -> None:
     with pytest.raises(BadPolicyError):
         Policy.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("operator", "none", "one", "both", "other"),
+    [
+        ("ForAllValues:StringEquals", True, True, True, False),
+        ("ForAnyValue:StringEquals", False, True, True, False),
+        ("ForAllValues:StringLike", True, True, True, False),
+    ],
+)
+def test_a_key_of_several_values_is_compared_value_by_value(
+    operator: str, none: bool, one: bool, both: bool, other: bool
+) -> None:
+    tested = policy(on(operator, "dynamodb:LeadingKeys", ["web", "api"]))
+
+    def holds(*keys: str) -> bool:
+        return tested.verdict("dynamodb:GetItem", "table", {"dynamodb:LeadingKeys": keys}) is Verdict.ALLOWED
+
+    assert allowed(tested) is none  # a request without the key: AWS says so of ForAllValues
+    assert holds("web") is one
+    assert holds("web", "api") is both
+    assert holds("another") is other
+
+
+def test_one_foreign_value_is_enough_to_be_refused() -> None:
+    tested = policy(on("ForAllValues:StringEquals", "dynamodb:LeadingKeys", ["web"]))
+
+    context = {"dynamodb:LeadingKeys": ("web", "api")}
+    assert tested.verdict("dynamodb:BatchGetItem", "table", context) is Verdict.NOT_ALLOWED
+
+
+def test_a_key_of_several_values_needs_a_word_about_all_or_any_of_them() -> None:
+    with pytest.raises(BadPolicyError, match="ForAllValues"):
+        policy(on("StringEquals", "dynamodb:LeadingKeys", ["web"]))
+    assert not allowed(policy(on("Null", "dynamodb:LeadingKeys", "false")))

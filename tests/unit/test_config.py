@@ -272,3 +272,31 @@ def test_an_unknown_mode_is_refused_with_those_that_there_are(file: Path) -> Non
 def test_a_notice_is_heeded_by_a_variable_too(file: Path) -> None:
     found = read(file, ZDD_AGENT_NOTICES__SPOT="drain")
     assert found.notices.heeded == {NoticeKind.SPOT: "drain"}
+
+
+def test_slots_are_off_until_a_table_and_a_name_are_set(file: Path) -> None:
+    assert read(file).slots is None
+    said = complaint(file, '[slots]\ntable = "zdd-agent-slots"\n').message
+    assert f"{file}: `slots.name` is missing: must be the service" in said
+
+
+@pytest.mark.parametrize("limit", ["1", "3", '"25%"', '"0.5%"'])
+def test_a_limit_of_slots_is_a_number_or_a_percentage(file: Path, limit: str) -> None:
+    text = f'[slots]\ntable = "zdd-agent-slots"\nname = "web"\nlimit = {limit}\n'
+    slots = read(file, text).slots
+    assert slots is not None
+    assert str(slots.limit) == limit.strip('"')
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1.5", "true", '"0%"', '"101%"', '"%"', '"many"'])
+def test_any_other_limit_of_slots_is_refused(file: Path, limit: str) -> None:
+    said = complaint(file, f'[slots]\ntable = "zdd-agent-slots"\nname = "web"\nlimit = {limit}\n').message
+    assert "must be a number of hosts, 1 or more, or a percentage such as '25%'" in said
+
+
+def test_variables_set_slots_too_and_a_typo_in_one_is_named(file: Path) -> None:
+    given = {"ZDD_AGENT_SLOTS__TABLE": "zdd-agent-slots", "ZDD_AGENT_SLOTS__NAME": "web"}
+    slots = read(file, ZDD_AGENT_SLOTS__LIMIT="2", **given).slots
+    assert slots is not None
+    assert (slots.table, slots.rules.name, slots.rules.limit.number) == ("zdd-agent-slots", "web", 2)
+    assert "did you mean limit?" in complaint(file, ZDD_AGENT_SLOTS__LIMITS="2", **given).message

@@ -114,14 +114,15 @@ def still_held(
     """
     slot, table, error = record.slot, evidence.slots.table, evidence.slots.error
     needed = not (one.request.stopping or record.leaving is not None or Check.SLOT in one.request.force)
-    if rules is None or slot is None or slot.stage is not Stage.HELD or not needed:
+    if rules is None or slot is None or slot.stage is Stage.WANTED or not needed:
         return None
-    if error is not None:
-        return _no_answer(error[0])
-    if table is None or now - table.seen_at > FRESH_SECONDS:
-        return LookAtSlots()
-    if table.holder(record.owner.instance_id) is not None:
-        return None
+    if slot.stage is Stage.HELD:
+        if error is not None:
+            return _no_answer(error[0])
+        if table is None or now - table.seen_at > FRESH_SECONDS:
+            return LookAtSlots()
+        if table.holder(record.owner.instance_id) is not None:
+            return None
     said = f"cannot drain: somebody has released the slot of {slot.name} that this host held"
     return Failure(Kind.REFUSED.wire, said, "run `zdd-agent drain` again to take another one")
 

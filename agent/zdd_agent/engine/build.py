@@ -246,5 +246,6 @@ def build_reports(
         trust=lambda: engine.sampler.trust,
         local=local,
         scaling=engine.scaling,
+        slots=engine.slots,
     )
     return reporter, doctor

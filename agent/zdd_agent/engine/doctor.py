@@ -20,6 +20,7 @@ from zdd_agent.ports import Clock, LoadBalancing, Metadata, Prober
 
 if TYPE_CHECKING:
     from zdd_agent.engine.scaling import Scaling
+    from zdd_agent.engine.slots import SlotHolding
 
 # Seconds by which this host's clock may differ from AWS's. Signatures fail at 300 s:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
@@ -70,6 +71,7 @@ class Doctor:
         trust: Callable[[], Trust | None],
         local: Sequence[tuple[str, Check]],
         scaling: Scaling | None = None,
+        slots: SlotHolding | None = None,
     ) -> None:
         self._observer = observer
         self._aws = aws
@@ -81,6 +83,7 @@ class Doctor:
         self._trust = trust
         self._local = tuple(local)
         self._scaling = scaling
+        self._slots = slots
 
     def examine(self) -> tuple[Finding, ...]:
         """Every finding, in the order in which a reader fixes them."""
@@ -106,6 +109,8 @@ class Doctor:
             yield _found("lifecycle hooks", self._scaling.may_answer)
             if self._scaling.standby:
                 yield _found("standby", self._scaling.may_stand_by)
+        if self._slots is not None:
+            yield _found("slots", self._slots.may_hold)
         if found:
             yield from self._membership(identity, *found[0])
 

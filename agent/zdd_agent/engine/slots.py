@@ -149,6 +149,15 @@ class SlotHolding:
             lines.append(f"somebody released this host's slot of {slot.name}: others may leave although it is out")
         return (*lines, *filter(None, (self._trouble, self._ec2_trouble)))
 
+    def may_hold(self) -> str:
+        """For people: how many slots are taken, where this host may take one. Changes nothing. Raises AgentError."""
+        table = self._slots.table()
+        # A sign of life of a host that holds none is the change that DynamoDB refuses last, after the permissions.
+        self._slots.renew(self._ledger.record().owner.instance_id or "i-nobody", self._clock.now())
+        limit = self.rules.limit
+        of = f"{limit.percent:g}% of the hosts" if limit.percent is not None else str(limit.number)
+        return f"{len(table.holders)} of {of} taken in {self.rules.name}, {len(table.waiters)} waiting"
+
     def attend(self) -> float:
         """Do what is due between operations, and in them; answers how long nothing more is due (seconds)."""
         now, record = self._clock.now(), self._ledger.record()

@@ -242,7 +242,7 @@ class Record:
         underway: the operation under way, in the states of a drain or a rejoin.
         last: the operation that ended last.
         listed: every target of its groups at the last look. One that vanishes while its instance runs still belongs.
-        leaving: why this instance will be gone soon; None while it may stay, and after a boot: a stop is no end.
+        leaving: why this instance will be gone soon; None while it may stay. A new boot clears it: who stopped returns.
         reboot: after the next boot it comes back; None where nobody asked for that, or it has begun to.
         slot: what this host holds of its fleet's slots, or may hold; None where it needs none.
     """

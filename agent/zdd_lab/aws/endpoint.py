@@ -1,15 +1,16 @@
 """The AWS endpoint: answers target health, registration and Auto Scaling, and passes on all else to moto."""
 
 import asyncio
+import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
 
-from zdd_lab.aws import wire
+from zdd_lab.aws import dynamodb_calls, wire
 from zdd_lab.aws.scaling_api import ScalingApi
 from zdd_lab.aws.topology_reader import ACCOUNT
 from zdd_lab.aws.wire import Call
@@ -17,7 +18,7 @@ from zdd_lab.model.aws_error import AwsError
 from zdd_lab.model.call_budget import Budgets
 from zdd_lab.model.elb import Elb
 from zdd_lab.model.faults import Fault, FaultKind, FaultTable
-from zdd_lab.model.iam import Policy, Verdict
+from zdd_lab.model.iam import Context, Policy, Verdict
 
 _ELB = "elasticloadbalancing"
 _READS = ("Describe", "Get", "List", "Search", "Query", "Scan", "BatchGet")
@@ -57,6 +58,7 @@ class Endpoint:
 
     Args:
         clients: by access key. Whoever has an unknown key is named by that key.
+        elsewhere: URL by service, for a service that neither the lab nor moto is to answer.
         reshaped: awaited after a call that moto took and that may have changed the topology.
         retimed: called after a change of the model: the next command may be due sooner.
     """
@@ -69,6 +71,7 @@ class Endpoint:
     reshaped: Callable[[], Awaitable[None]]
     retimed: Callable[[], None]
     budgets: Budgets = field(init=False)
+    elsewhere: dict[str, str] = field(default_factory=dict)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)  # (client, action)
     throttled: Counter[tuple[str, str]] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = None
@@ -112,7 +115,8 @@ class Endpoint:
         """Answer a call, after all that faults and the budget do to it."""
         if late := self._fault(call, client, FaultKind.LATENCY):
             await asyncio.sleep(late.duration)
-        self._refuse(call, client)
+        context = await self._context(call, client, request)
+        self._refuse(call, client, context)
         hang = self._fault(call, client, *_TIMEOUTS)
         if hang is None or hang.kind is FaultKind.TIMEOUT_AFTER_EFFECT:
             answer = await self._effect(call, client, request, body)
@@ -122,9 +126,20 @@ class Endpoint:
         return answer
 
     def _fault(self, call: Call, client: Client, *kinds: FaultKind) -> Fault | None:
-        return self.faults.take(*kinds, action=call.action, client=client.name)
+        return self.faults.take(*kinds, action=call.action, service=call.service, client=client.name)
 
-    def _refuse(self, call: Call, client: Client) -> None:
+    async def _context(self, call: Call, client: Client, request: web.Request) -> Context:
+        """What the conditions of a policy may ask about the call."""
+        told: dict[str, str | tuple[str, ...]] = {"aws:RequestedRegion": call.region}
+        if client.policy is not None and call.service == dynamodb_calls.SERVICE:
+            question = dynamodb_calls.ask_for_table(call, request.headers)
+            status, _, answer = await self._asked(call.service, "POST", "/", *question)
+            table = json.loads(answer)["Table"] if status < 300 else None
+            if keys := dynamodb_calls.leading_keys(call, table):
+                told["dynamodb:LeadingKeys"] = keys
+        return told
+
+    def _refuse(self, call: Call, client: Client, context: Context) -> None:
         if fault := self._fault(call, client, *_REFUSALS):
             if fault.kind is FaultKind.THROTTLING:
                 self.throttled[client.name, call.action] += 1
@@ -132,7 +147,7 @@ class Endpoint:
         if (asked := self._fault(call, client, FaultKind.ERROR)) and asked.code:
             raise AwsError(asked.code, "The lab was told to answer this.")
         resource = self._resource(call)
-        verdict = _verdict(call, client, resource)
+        verdict = _verdict(call, client, resource, context)
         if verdict is Verdict.ALLOWED and self._fault(call, client, FaultKind.ACCESS_DENIED):
             verdict = Verdict.NOT_ALLOWED
         if verdict is not Verdict.ALLOWED:
@@ -142,7 +157,9 @@ class Endpoint:
             raise AwsError("Throttling", "Rate exceeded")
 
     def _resource(self, call: Call) -> str:
-        """The resource that the permission is for. The lab knows only those of the calls that it answers itself."""
+        """The resource that the permission is for. The lab knows those of DynamoDB and of the calls that it answers."""
+        if call.service == dynamodb_calls.SERVICE:
+            return dynamodb_calls.resource(call)
         if call.action.startswith("Describe"):
             return "*"
         return call.params.get("TargetGroupArn") or self.scaling.resource(call)
@@ -155,7 +172,7 @@ class Endpoint:
             return 200, {"Content-Type": "text/xml"}, await self.scaling.answer(call)
         if call.service == "sts" and call.action == "GetCallerIdentity":
             return 200, {"Content-Type": "text/xml"}, _identity(call, client)
-        answer = await self._passed_on(request, body)
+        answer = await self._asked(call.service, request.method, request.raw_path, request.headers, body)
         if call.action == "DescribeTargetGroups" and client.measures:
             status, headers, told = answer
             told = wire.checks_as_measured(told, self.elb.profile.check_scale)
@@ -164,11 +181,12 @@ class Endpoint:
             await self.reshaped()
         return answer
 
-    async def _passed_on(self, request: web.Request, body: bytes) -> Answer:
+    async def _asked(self, service: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What moto answers, or whoever answers for the service."""
         assert self._session is not None  # noqa: S101  # the server runs only within _with_session
-        headers = {name: text for name, text in request.headers.items() if name.lower() not in _HOP_HEADERS}
-        url = self.upstream + request.raw_path
-        async with self._session.request(request.method, url, data=body, headers=headers) as reply:
+        sent = {name: text for name, text in headers.items() if name.lower() not in _HOP_HEADERS}
+        url = self.elsewhere.get(service, self.upstream) + path
+        async with self._session.request(method, url, data=body, headers=sent) as reply:
             back = {name: text for name, text in reply.headers.items() if name.lower() not in _HOP_HEADERS}
             return reply.status, back, await reply.read()
 
@@ -207,13 +225,12 @@ def _stranger(access_key: str) -> Client:
     return Client(access_key, f"arn:aws:iam::{ACCOUNT}:user/{access_key}")
 
 
-def _verdict(call: Call, client: Client, resource: str) -> Verdict:
+def _verdict(call: Call, client: Client, resource: str, context: Context) -> Verdict:
     if client.policy is None or (call.service, call.action) == (
         "sts",
         "GetCallerIdentity",
     ):  # nobody needs permission for it
         return Verdict.ALLOWED
-    context = {"aws:RequestedRegion": call.region}
     return client.policy.verdict(f"{call.service}:{call.action}", resource, context)
 
 

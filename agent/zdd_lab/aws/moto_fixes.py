@@ -4,6 +4,8 @@ import threading
 from ipaddress import ip_address
 from typing import Any
 
+from moto.dynamodb import comparisons
+from moto.dynamodb.responses import DynamoHandler
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.security_groups import SecurityGroupRule
 from moto.elbv2 import models
@@ -15,6 +17,8 @@ def fix_moto(address: str) -> None:
     """Fix moto 5.2, which is going to serve on `address`. Call it once, before moto serves."""
     _describe_rules_of_groups()
     _name_the_kind_in_arns()
+    _answer_dynamodb_one_by_one()
+    _compare_the_size_of_nothing()
     if ip_address(address).is_loopback:
         _put_default_vpc_on_loopback(".".join(address.split(".")[:2]) + ".0.0/16")
 
@@ -41,6 +45,29 @@ def _name_the_kind_in_arns() -> None:
 
     elbv2.make_arn_for_load_balancer = make_true_arn
     elbv2.ELBv2Backend.create_load_balancer = create_with_kind
+
+
+def _answer_dynamodb_one_by_one() -> None:
+    """moto checks a condition and then writes, in as many threads as there are callers: two could win one claim."""
+    handler: Any = DynamoHandler
+    call, one_by_one = handler.call_action, threading.Lock()
+
+    def call_alone(self: Any) -> Any:
+        with one_by_one:
+            return call(self)
+
+    handler.call_action = call_alone
+
+
+def _compare_the_size_of_nothing() -> None:
+    """moto breaks on size() of an attribute that is not there. For DynamoDB no comparison with it holds."""
+    size: Any = comparisons.FuncSize
+    of_something = size.expr
+
+    def expr(self: Any, item: Any) -> Any:
+        return None if self.attr.get_type(item) is None else of_something(self, item)
+
+    size.expr = expr
 
 
 def _put_default_vpc_on_loopback(block: str) -> None:

@@ -6,7 +6,8 @@ Query protocol: https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
 from xml.sax.saxutils import escape
@@ -55,6 +56,7 @@ class Call:
     access_key: str
     region: str
     params: Mapping[str, str]
+    document: Mapping[str, Any] = field(default_factory=dict)  # of a service that speaks JSON, in place of params
 
 
 def read_call(authorization: str, target: str, body: bytes) -> Call:
@@ -68,9 +70,18 @@ def read_call(authorization: str, target: str, body: bytes) -> Call:
         raise AwsError("MissingAuthenticationToken", "Request is missing Authentication Token")
     access_key, region, service = scope.groups()
     if target:
-        return Call(service, target.rpartition(".")[2], access_key, region, {})
+        return Call(service, target.rpartition(".")[2], access_key, region, {}, _document(body))
     params = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
     return Call(service, params.get("Action", ""), access_key, region, params)
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    """The JSON of a body. Whoever answers the call refuses what is none."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_targets(params: Mapping[str, str]) -> list[TargetSpec]:

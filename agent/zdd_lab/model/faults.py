@@ -22,6 +22,7 @@ class FaultKind(StrEnum):
 
 
 OF_THE_API = frozenset(FaultKind) - {FaultKind.IMDS_DOWN, FaultKind.ZONE_DOWN}
+KEYS = ("action", "service", "client", "zone", "count", "code", "seconds")  # of a fault in JSON, beside its kind
 _DEFAULT_SECONDS = {FaultKind.LATENCY: 1.0}
 _HANG = 600.0  # s that a call without an answer stays open: longer than any client waits
 
@@ -36,6 +37,7 @@ class Fault:
 
     kind: FaultKind
     action: str | None = None  # an API action, such as DeregisterTargets
+    service: str | None = None  # whose actions, such as dynamodb; without it those of every service
     client: str | None = None  # a host's name (h1), or "person"
     zone: str | None = None  # a or b, for zone_down
     count: int | None = None  # how many times; None: until cleared
@@ -54,11 +56,9 @@ class Fault:
         Raises:
             BadFaultError: unknown kind or key, or a value of the wrong type.
         """
-        unknown = set(wanted) - {"kind", "action", "client", "zone", "count", "code", "seconds"}
+        unknown = set(wanted) - {"kind", *KEYS}
         if unknown:
-            raise BadFaultError(
-                f"unknown key {sorted(unknown)[0]!r}: accepted are kind, action, client, zone, count, code, seconds"
-            )
+            raise BadFaultError(f"unknown key {sorted(unknown)[0]!r}: accepted are kind, {', '.join(KEYS)}")
         try:
             kind = FaultKind(str(wanted.get("kind")).replace("-", "_"))
         except ValueError:
@@ -66,6 +66,7 @@ class Fault:
             raise BadFaultError(f"unknown kind {wanted.get('kind')!r}: accepted are {kinds}") from None
         for name, types in (
             ("action", str),
+            ("service", str),
             ("client", str),
             ("zone", str),
             ("code", str),
@@ -107,10 +108,13 @@ class FaultTable:
     def all(self) -> tuple[Fault, ...]:
         return tuple(self._faults)
 
-    def take(self, *kinds: FaultKind, action: str | None = None, client: str | None = None) -> Fault | None:
+    def take(
+        self, *kinds: FaultKind, action: str | None = None, service: str | None = None, client: str | None = None
+    ) -> Fault | None:
         """The fault that strikes this call, if any. Its count goes down by one."""
         for place, fault in enumerate(self._faults):
-            if fault.kind not in kinds or fault.action not in (None, action) or fault.client not in (None, client):
+            filters = ((fault.action, action), (fault.service, service), (fault.client, client))
+            if fault.kind not in kinds or any(wanted not in (None, found) for wanted, found in filters):
                 continue
             if fault.count is not None:
                 if fault.count <= 1:

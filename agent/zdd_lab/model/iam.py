@@ -14,6 +14,9 @@ from typing import Any, Self
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 _STATEMENT = frozenset({"Sid", "Effect", "Action", "Resource", "Condition"})
 _OPERATORS = frozenset({"StringEquals", "StringNotEquals", "StringLike", "Bool", "Null"})
+_SEVERAL_VALUES = frozenset({"dynamodb:leadingkeys"})  # keys of a request that may have more than one
+# The values of a condition key in a request. A key of _SEVERAL_VALUES has a tuple.
+Context = Mapping[str, str | tuple[str, ...]]
 
 
 class BadPolicyError(ValueError):
@@ -33,16 +36,24 @@ class _Test:
     """One line of a condition."""
 
     operator: str
+    quantifier: str  # ForAllValues, ForAnyValue or nothing
     if_exists: bool
     key: str
     values: tuple[str, ...]
 
-    def holds(self, context: Mapping[str, str]) -> bool:
+    def holds(self, context: Context) -> bool:
         found = context.get(self.key)
         if self.operator == "Null":
             return (found is None) == ("true" in self.values)
+        if self.quantifier:
+            several = (found,) if isinstance(found, str) else found or ()
+            every = [self._holds_for(one, context) for one in several]
+            return all(every) if self.quantifier == "ForAllValues" else any(every)
         if found is None:
             return self.if_exists or self.operator == "StringNotEquals"
+        return isinstance(found, str) and self._holds_for(found, context)
+
+    def _holds_for(self, found: str, context: Context) -> bool:
         wanted = [_filled(value, context) for value in self.values]
         if self.operator == "StringLike":
             return any(value is not None and fnmatchcase(found, _pattern(value)) for value in wanted)
@@ -58,7 +69,7 @@ class _Statement:
     resources: tuple[str, ...]
     tests: tuple[_Test, ...]
 
-    def applies(self, action: str, resource: str, context: Mapping[str, str]) -> bool:
+    def applies(self, action: str, resource: str, context: Context) -> bool:
         return (
             any(fnmatchcase(action.lower(), _pattern(one.lower())) for one in self.actions)
             and any(fnmatchcase(resource, _pattern(one)) for one in self.resources)
@@ -85,7 +96,7 @@ class Policy:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise BadPolicyError(f"cannot evaluate this policy: {error}") from error
 
-    def verdict(self, action: str, resource: str, context: Mapping[str, str]) -> Verdict:
+    def verdict(self, action: str, resource: str, context: Context) -> Verdict:
         """Decide about a call.
 
         Args:
@@ -110,10 +121,14 @@ def _statement(one: dict[str, Any]) -> _Statement:
 
 
 def _test(name: str, key: str, values: Any) -> _Test:
-    operator = name.removesuffix("IfExists")
-    if operator not in _OPERATORS:
+    quantifier, _, single = name.rpartition(":")
+    operator = single.removesuffix("IfExists")
+    if operator not in _OPERATORS or quantifier not in ("", "ForAllValues", "ForAnyValue"):
         raise ValueError(f"unknown condition operator {name}")
-    return _Test(operator, operator != name, key.lower(), tuple(str(value) for value in _several(values)))
+    if key.lower() in _SEVERAL_VALUES and not quantifier and operator != "Null":
+        raise ValueError(f"{key} has several values: it needs ForAllValues or ForAnyValue")
+    wanted = tuple(str(value) for value in _several(values))
+    return _Test(operator, quantifier, operator != single, key.lower(), wanted)
 
 
 def _several(value: Any) -> tuple[Any, ...]:
@@ -121,12 +136,12 @@ def _several(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
-def _filled(value: str, context: Mapping[str, str]) -> str | None:
+def _filled(value: str, context: Context) -> str | None:
     """The value with its variables filled in. None, which matches nothing, when the request lacks one of them."""
     names: Iterable[str] = _VARIABLE.findall(value)
-    if any(name.lower() not in context for name in names):
+    if not all(isinstance(context.get(name.lower()), str) for name in names):
         return None
-    return _VARIABLE.sub(lambda found: context[found[1].lower()], value)
+    return _VARIABLE.sub(lambda found: str(context[found[1].lower()]), value)
 
 
 def _pattern(text: str) -> str:

@@ -13,6 +13,11 @@ module "zdd_agent" {
 
   # Whatever stops the app (a deploy, a reboot, a scale-in of the group), its requests are finished first.
   app_units = [var.app_unit]
+
+  # One host at a time is out for a deploy, whatever the deploy tool does.
+  slots = {
+    deletion_protection = false # terraform destroy must be able to remove an example
+  }
 }
 
 data "aws_ssm_parameter" "image" {

@@ -13,6 +13,7 @@ from zdd_agent.adapters.record_json import decoded, encoded
 from zdd_agent.decide.actions import Leave
 from zdd_agent.decide.slots import PASSED_OVER_SECONDS, PLACES
 from zdd_agent.errors import AgentError, Kind
+from zdd_agent.model.aws import Target
 from zdd_agent.model.operation import Check, Operation, Outcome, Verb
 from zdd_agent.model.record import Claiming, Drained, InService
 from zdd_agent.model.slots import Holder, Stage, Waiter
@@ -123,7 +124,8 @@ def test_the_guard_looks_again_after_a_wait_in_line() -> None:
     held_by(host, "i-other")
     host.begin(Verb.DRAIN, wait=600.0)
     host.clock.at(host.clock.now() + 60, host.slots.holders.clear)
-    host.clock.at(host.clock.now() + 50, lambda: host.aws.put_sibling("web", state="unhealthy"))
+    sibling = Target(arn("web"), "i-other", 8080)
+    host.clock.at(host.clock.now() + 50, lambda: host.aws.break_target(sibling, "Target.FailedHealthChecks"))
     outcome, message = said(host.finish())
     assert outcome is Outcome.REFUSED
     assert "healthy" in message
@@ -217,7 +219,7 @@ def test_a_rejoin_waits_for_no_slot_and_ends_well_without_dynamodb() -> None:
     host.slots.raises["*"] = SILENT
     assert succeeded(host.do(Verb.REJOIN))
     host.rest(300)
-    assert "the slot of web is still to be given back" in host.status().notices
+    assert "the slot of web is still to be given back" in host.status().warnings
     host.restart()
     host.rest(10)
     assert "i-me" in host.slots.holders
@@ -229,7 +231,7 @@ def test_a_rejoin_waits_for_no_slot_and_ends_well_without_dynamodb() -> None:
 def test_a_rejoin_that_fails_keeps_the_slot() -> None:
     host = host_of()
     assert succeeded(host.do(Verb.DRAIN))
-    host.prober.passes = False
+    host.prober.said = "GET /healthz answered 500"
     assert host.do(Verb.REJOIN, timeout=60.0).outcome is Outcome.TIMED_OUT
     host.rest(7200)
     assert "i-me" in host.slots.holders
@@ -240,13 +242,11 @@ def test_a_drain_that_goes_back_gives_its_slot_back() -> None:
     host.begin(Verb.DRAIN)
     while MINE in host.aws.registered():
         host.turn()
-    host.aws.put_sibling("web", state="unhealthy")
-    host.finish()
+    host.aws.deregister(host.record().membership.groups[0], (Target(arn("web"), "i-other", 8080),))
+    assert host.finish().outcome is Outcome.REFUSED
+    assert isinstance(host.record().state, InService)
     host.rest(30)
-    if isinstance(host.record().state, InService):
-        assert host.slots.holders == {}
-    else:
-        assert "i-me" in host.slots.holders
+    assert host.slots.holders == {}
 
 
 def test_who_forces_it_leaves_beyond_the_limit_and_stands_in_the_table() -> None:
@@ -323,7 +323,7 @@ def test_a_slot_that_a_person_released_is_not_taken_again_behind_their_back() ->
     host.slots.holders.clear()
     host.rest(300)
     assert host.slots.holders == {}
-    assert any("somebody released this host's slot of web" in line for line in host.status().notices)
+    assert any("somebody released this host's slot of web" in line for line in host.status().warnings)
     assert succeeded(host.do(Verb.REJOIN))
     host.rest(10)
     assert host.record().slot is None
@@ -401,3 +401,20 @@ def test_two_hosts_that_leave_at_once_take_turns() -> None:
                 host.turn()
         assert len(one.slots.holders) <= 1
     assert len(one.slots.holders) == 1
+
+
+def test_the_doctor_says_how_many_slots_are_taken_and_changes_nothing() -> None:
+    host = host_of(limit="25%")
+    held_by(host, "i-other")
+    before = dict(host.slots.holders)
+    finding = next(one for one in host.doctor().examine() if one.name == "slots")
+    assert (finding.ok, finding.said) == (True, "1 of 25% of the hosts taken in web, 0 waiting")
+    assert host.slots.holders == before
+
+
+@pytest.mark.parametrize("call", ["table", "renew"])
+def test_the_doctor_names_the_permission_that_is_missing(call: str) -> None:
+    host = host_of()
+    host.slots.raises[call] = DENIED
+    finding = next(one for one in host.doctor().examine() if one.name == "slots")
+    assert (finding.ok, finding.said) == (False, "cannot call UpdateItem: denied")

@@ -20,7 +20,7 @@ options:
     description: Names of the checks to skip. The agent logs who asked for it.
     type: list
     elements: str
-    choices: [min-healthy]
+    choices: [min-healthy, slot]
     default: []
   until:
     description:
@@ -110,7 +110,7 @@ from ansible_collections.zdd.agent.plugins.module_utils.agent import operate, op
 
 def main():
     """Run the module."""
-    spec = operation_spec(["min-healthy"])
+    spec = operation_spec(["min-healthy", "slot"])
     spec["until"] = {"type": "str", "choices": ["closed", "idle", "unused"]}
     spec["wait"] = {"type": "float", "default": 0.0}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
