@@ -54,13 +54,12 @@ def test_a_host_that_reboots_comes_back_by_itself_and_loses_no_request(served: S
         host.sh(f"rm -rf {HOOKS}; systemctl daemon-reload")
 
 
-def test_the_last_hook_of_patch_manager_returns_at_once_and_the_host_reboots_and_comes_back(served: Site) -> None:
+def test_the_last_hook_of_patch_manager_reboots_the_host_which_comes_back(served: Site) -> None:
     host = served.hosts[0]
     (step,) = yaml.safe_load((TOP / "packaging" / "ssm" / "zdd-reboot.yml").read_text())["mainSteps"]
     host.sh("touch /run/reboot-required")
     with served.load() as result:
         host.sh("\n".join(step["inputs"]["runCommand"]))
-        assert host.status()["posture"] in ("in_service", "draining")
         comes_back(host)
     assert result["failed"] == 0, result
 
