@@ -96,8 +96,10 @@ class Engine:
 
 
 @contextmanager
-def opener(path: Path, engine: Engine, settings: Path, uid: int = 0) -> Iterator[subprocess.Popen[bytes]]:
-    """The opener with the privileges of its unit, at this socket, for this user."""
+def opener(
+    path: Path, engine: Engine, settings: Path, uid: int = 0, host: str = "/proc/self/ns/net"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The opener with the privileges of its unit, at this socket, for this user, in the host's network namespace."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(path))
         listener.listen(128)
@@ -105,7 +107,17 @@ def opener(path: Path, engine: Engine, settings: Path, uid: int = 0) -> Iterator
         number = listener.fileno()
         words = [number, uid, engine.folder, settings]
         process = subprocess.Popen(
-            [*CONFINED, sys.executable, "-ISc", _OPENER, str(AGENT_FOLDER), *map(str, words)], pass_fds=(number,)
+            [
+                "nsenter",
+                f"--net={host}",
+                *CONFINED,
+                sys.executable,
+                "-ISc",
+                _OPENER,
+                str(AGENT_FOLDER),
+                *map(str, words),
+            ],
+            pass_fds=(number,),
         )
         try:
             yield process
