@@ -32,8 +32,9 @@ lint: setup  ## style, types, layers and the syntax of the scripts
 	.venv/bin/lint-imports
 	@set -e; for script in scripts/*.sh .ci/run; do bash -n "$$script"; done; \
 		for script in packaging/ssh/*.sh packaging/codedeploy/hooks/*.sh; do sh -n "$$script"; done
-	@if command -v systemd-analyze >/dev/null; then systemd-analyze security --offline=true --threshold=12 \
-		systemd/zdd-agent.service >/dev/null; else echo 'left out: systemd-analyze security (no systemd here)'; fi
+	@if command -v systemd-analyze >/dev/null; then set -e; \
+		systemd-analyze security --offline=true --threshold=12 systemd/zdd-agent.service >/dev/null; \
+		systemd-analyze security --offline=true --threshold=20 systemd/zdd-netns.service >/dev/null; else echo 'left out: systemd-analyze security (no systemd here)'; fi
 
 bench: setup  ## what the command, the daemon, the sensor and the lab's data plane cost
 	@set -e; for part in agent sensor data_plane; do .venv/bin/python tests/bench/bench_$$part.py; done

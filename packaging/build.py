@@ -129,7 +129,7 @@ def _package(form: Format, machine: Machine, pure: Path, texts: Path, version: s
     _lay_out(root, form, texts, version, date)
     for path in sorted(root.rglob("*")):
         if not path.is_symlink():
-            runs = path.is_dir() or path == root / "usr/bin/zdd-agent" or path.parent == root / "scripts"
+            runs = path.is_dir() or path in _programs(root) or path.parent == root / "scripts"
             path.chmod(0o755 if runs else 0o644)
     arch = machine.deb
     config = OUT / "nfpm.json"
@@ -203,6 +203,9 @@ def _lay_out(root: Path, form: Format, texts: Path, version: str, date: str) -> 
     put(texts / "zdd-agent.zsh", f"{zsh}/_zdd-agent")
     put(texts / "zdd-agent.fish", "usr/share/fish/vendor_completions.d/zdd-agent.fish")
     put(TOP / "packaging" / "launcher.py", "usr/bin/zdd-agent")
+    # One file, to be read in one sitting: it imports nothing of the tree beside it.
+    opener = root / TREE / "zdd-netns"
+    opener.write_text("#!@PYTHON@ -ISs\n" + (TOP / "agent" / "zdd_agent" / "opener.py").read_text())
     doc = root / "usr/share/doc/zdd-agent"
     (doc / "sbom.cdx.json").write_text(sbom(root / TREE, version, date))
     put(TOP / "CHANGELOG.md", "usr/share/doc/zdd-agent/NEWS.md", squeeze=True)
@@ -214,10 +217,14 @@ def _lay_out(root: Path, form: Format, texts: Path, version: str, date: str) -> 
     else:
         put(TOP / "LICENSE", "usr/share/licenses/zdd-agent/LICENSE")
     shutil.copytree(TOP / "packaging" / form.name, root / "scripts")
-    for script in (root / "usr/bin/zdd-agent", *(root / "scripts").iterdir()):
+    for script in (*_programs(root), *(root / "scripts").iterdir()):
         # Maintainer scripts run with the PATH of the package manager.
-        python = form.python if script.name == "zdd-agent" else Path(form.python).name
+        python = form.python if script in _programs(root) else Path(form.python).name
         script.write_text(script.read_text().replace("@PYTHON@", python))
+
+
+def _programs(root: Path) -> tuple[Path, ...]:
+    return root / "usr/bin/zdd-agent", root / TREE / "zdd-netns"
 
 
 def _debian_changelog(version: str) -> str:

@@ -171,7 +171,7 @@ def _complaint(error: ValidationError, origin: Mapping[tuple[str, ...], str]) ->
 
 def _accepted(path: tuple[str, ...]) -> str:
     field = _field(path)
-    if (table := _table(field)) is not None:
+    if (table := _table(field)) is not None and (field is None or field.description is None):
         return f"a table of {', '.join(sorted(table.model_fields))}"
     return (field.description if field is not None else None) or "left out"
 

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zdd_agent import __version__
 from zdd_agent.adapters.aws import Aws
@@ -35,8 +36,12 @@ from zdd_agent.api.transport import Transport, turn_away
 from zdd_agent.config import load
 from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.errors import EXIT_OK, AgentError, Kind
-from zdd_agent.ports import AutoScaling, Clock, Postures, Slots
+from zdd_agent.ports import AutoScaling, Clock, Postures, Sensor, Slots
 from zdd_agent.settings import AccessSettings, Settings
+
+if TYPE_CHECKING:
+    from zdd_agent.adapters.namespace_opener import NamespaceOpener
+    from zdd_agent.engine.doctor import Check
 
 log = logging.getLogger("zdd_agent")
 
@@ -72,13 +77,14 @@ def _serve(passed: socket.socket | None) -> int:
     clock = SystemClock()
     metadata = InstanceMetadata(os.environ)
     clients = Aws(metadata, os.environ)
+    opener = _opener(settings)
     outside = Outside(
         clock=clock,
         metadata=metadata,
         aws=watched("aws", Elbv2(clients.elbv2), os.environ),
         instances=Ec2(clients.ec2),
         prober=LocalProbe(metadata),
-        sensor=KernelSensor(clock.now),
+        sensor=_sensor(clock, settings, opener),
         store=watched("store", files, os.environ),
         auto_scaling=_auto_scaling(clients, settings),
         slots=_slots(clients, settings, clock),
@@ -86,10 +92,12 @@ def _serve(passed: socket.socket | None) -> int:
     )
     supervisor = Systemd()
     engine = build_engine(outside, supervisor, settings, boot_id(os.environ))
-    local = [
+    local: list[tuple[str, Check]] = [
         ("socket", partial(socket_mode, settings.socket)),
         ("state", partial(state_folder, files, settings.state_directory)),
     ]
+    if opener is not None:
+        local.append(("container", opener.check))
     if settings.outdated:
         local.append(("settings", partial(str, settings.outdated)))
     reporter, doctor = build_reports(outside, engine, settings, files.notices, local)
@@ -113,6 +121,24 @@ def _serve(passed: socket.socket | None) -> int:
     transport.close(GOODBYE_SECONDS)
     log.info("stopped")
     return EXIT_OK
+
+
+def _opener(settings: Settings) -> NamespaceOpener | None:
+    if settings.container.port is None:
+        return None
+    from zdd_agent.adapters.namespace_opener import SOCKET_NAME, NamespaceOpener  # noqa: PLC0415  where a setting asks
+
+    return NamespaceOpener(settings.socket.with_name(SOCKET_NAME))
+
+
+def _sensor(clock: SystemClock, settings: Settings, opener: NamespaceOpener | None) -> Sensor:
+    host, port = KernelSensor(clock.now), settings.container.port
+    if opener is None or port is None:
+        return host
+    from zdd_agent.adapters.container_sensor import ContainerSensor  # noqa: PLC0415  only where a setting asks for it
+
+    inner = settings.container.container_port or port
+    return ContainerSensor(host, opener.open, port=port, container_port=inner, now=clock.now)
 
 
 def _auto_scaling(clients: Aws, settings: Settings) -> AutoScaling | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from zdd_agent.limits import LONGEST_SECONDS
 from zdd_agent.model.auto_scaling import NoticeKind
@@ -26,6 +26,7 @@ def _no_bool(value: object) -> object:
 
 _Number = Annotated[float, BeforeValidator(_no_bool)]
 Seconds = Annotated[_Number, Field(gt=0, le=LONGEST_SECONDS)]
+Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=65535)]
 
 
 class _Table(BaseModel):
@@ -165,6 +166,23 @@ class SlotSettings(_Table):
         return value
 
 
+class ContainerSettings(_Table):
+    """The container that the app runs in, where its port is published. The opener finds it: `zdd-netns.socket`."""
+
+    name: str | None = Field(None, description="the name of the container in Docker or podman")
+    unit: str | None = Field(None, description="instead of `name`: the systemd unit of the container's processes")
+    port: Port | None = Field(None, description="the port of this host that is published, 1 to 65535")
+    container_port: Port | None = Field(
+        None, description="where that leads to in the container, 1 to 65535; the same as `port` where nothing is set"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.model_fields_set and (self.port is None or (self.name is None) == (self.unit is None)):
+            raise ValueError("neither whole nor left out")
+        return self
+
+
 class Settings(_Table):
     """All settings. None is needed: without them the agent finds its own target groups."""
 
@@ -185,6 +203,9 @@ class Settings(_Table):
     auto_scaling: AutoScalingSettings = AutoScalingSettings()
     notices: NoticeSettings = NoticeSettings()
     slots: SlotSettings | None = None
+    container: ContainerSettings = Field(
+        ContainerSettings(), description="a table with `port`, and with either `name` or `unit`"
+    )
 
     @property
     def healthy(self) -> MinHealthy:

@@ -35,31 +35,42 @@ class KernelSensor:
     the ports: so `close` when nobody listens. Not for several threads.
     """
 
-    def __init__(self, now: Callable[[], float], *, most: int = MAX_CONNECTIONS) -> None:
-        """`now` is the agent's clock, in seconds; with more connections than `most` it refuses to look."""
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        most: int = MAX_CONNECTIONS,
+        make: Callable[[], socket.socket] | None = None,
+    ) -> None:
+        """Look into this network namespace, or into that of the sockets that `make` returns.
+
+        `now` is the agent's clock, in seconds; with more connections than `most` it refuses to look.
+        """
         self._now = now
         self._most = most
+        self._make = make or _netlink
         self._ports: tuple[int, ...] = ()
         self._asked: socket.socket | None = None
         self._told: socket.socket | None = None
         self._sequence = 0
 
-    def sample(self, ports: frozenset[int], addresses: frozenset[str]) -> Sample:
+    def sample(self, ports: frozenset[int], addresses: frozenset[str] | None) -> Sample:
         """The connections of these ports with peers outside this host, and the ports that have a listener.
 
         Args:
             ports: the app's.
             addresses: this host's own; a connection counts when its local address is one and its peer's is none.
+                None: every connection counts.
 
         Raises:
             AgentError: FAILED, transient: the kernel does not tell, or not enough.
         """
         try:
-            return self._sample(tuple(sorted(ports)), frozenset(map(sock_diag.packed, addresses)))
+            return self._sample(tuple(sorted(ports)), _packed(addresses))
         except (OSError, struct.error) as error:
             raise self._failed(error) from error
 
-    def ended(self, ports: frozenset[int], addresses: frozenset[str]) -> EndedConnections:
+    def ended(self, ports: frozenset[int], addresses: frozenset[str] | None) -> EndedConnections:
         """The connections of these ports that ended since the last call of this or of `sample`.
 
         It walks no table of the kernel's: the cost is that of the connections that ended.
@@ -72,7 +83,7 @@ class KernelSensor:
             AgentError: FAILED, transient: the kernel does not tell.
         """
         try:
-            wanted, own = tuple(sorted(ports)), frozenset(map(sock_diag.packed, addresses))
+            wanted, own = tuple(sorted(ports)), _packed(addresses)
             fresh = self._told is None or wanted != self._ports
             _, told = self._sockets(wanted)
             ended, overrun = _ended(told, wanted, own)
@@ -87,7 +98,7 @@ class KernelSensor:
                 kept.close()
         self._asked = self._told = None
 
-    def _sample(self, ports: tuple[int, ...], own: frozenset[bytes]) -> Sample:
+    def _sample(self, ports: tuple[int, ...], own: frozenset[bytes] | None) -> Sample:
         lost = self._told is None or ports != self._ports
         asked, told = self._sockets(ports)
         listening, found = self._dump(asked, ports, own)
@@ -110,8 +121,8 @@ class KernelSensor:
     def _open(self, ports: tuple[int, ...]) -> tuple[socket.socket, socket.socket]:
         self.close()
         self._ports = ports
-        self._asked = _netlink()
-        self._told = _netlink()
+        self._asked = _bound(self._make())
+        self._told = _bound(self._make())
         self._told.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _TOLD_BYTES)
         program, memory = sock_diag.port_filter(ports)
         self._told.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
@@ -122,7 +133,7 @@ class KernelSensor:
         return self._asked, self._told
 
     def _dump(
-        self, asked: socket.socket, ports: tuple[int, ...], own: frozenset[bytes]
+        self, asked: socket.socket, ports: tuple[int, ...], own: frozenset[bytes] | None
     ) -> tuple[frozenset[int], tuple[Connection, ...]]:
         self._sequence += 1
         asked.send(sock_diag.dump_request(self._sequence, ports))
@@ -140,14 +151,23 @@ class KernelSensor:
                 raise OSError(f"there are more than {self._most} connections")
 
 
+def _packed(addresses: frozenset[str] | None) -> frozenset[bytes] | None:
+    return None if addresses is None else frozenset(map(sock_diag.packed, addresses))
+
+
 def _netlink() -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, sock_diag.NETLINK_SOCK_DIAG)
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, sock_diag.NETLINK_SOCK_DIAG)
+
+
+def _bound(made: socket.socket) -> socket.socket:
     made.settimeout(_PATIENCE_SECONDS)
     made.bind((0, 0))  # a socket that is not bound receives nothing
     return made
 
 
-def _ended(told: socket.socket, ports: tuple[int, ...], own: frozenset[bytes]) -> tuple[tuple[Connection, ...], bool]:
+def _ended(
+    told: socket.socket, ports: tuple[int, ...], own: frozenset[bytes] | None
+) -> tuple[tuple[Connection, ...], bool]:
     """The connections that ended since the last time, and whether some are missing."""
     ended: list[Connection] = []
     lost = False

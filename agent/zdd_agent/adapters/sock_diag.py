@@ -30,6 +30,7 @@ _LISTEN = 10
 _STATES = sum(1 << state for state in (1, 3, 4, 5, 8, 9, _LISTEN, 11))
 _FIN_WAIT2 = 5
 _WILDCARDS = (bytes(4), bytes(16))
+_LOOPBACK_NET, _LOOPBACK = 127, bytes(15) + b"\1"  # 127.0.0.0/8, ::1
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
@@ -94,13 +95,16 @@ def port_filter(ports: Sequence[int]) -> tuple[bytes, array[int]]:
     return struct.pack("@HP", len(code), memory.buffer_info()[0]), memory
 
 
-def read(message: bytes, sequence: int | None, own: frozenset[bytes]) -> Iterator[Listener | Connection | EndOfDump]:
+def read(
+    message: bytes, sequence: int | None, own: frozenset[bytes] | None
+) -> Iterator[Listener | Connection | EndOfDump]:
     """What one datagram from the kernel holds.
 
     Args:
         message: what recv(2) gave.
         sequence: of the dump to read, other messages are skipped; None to read messages that nobody asked for.
         own: the addresses of this host, packed; a connection counts when its local address is one and its peer's none.
+            None: all count, except listeners that only the namespace itself reaches.
 
     Raises:
         OSError: the kernel refused.
@@ -126,14 +130,16 @@ def _raise_for(message: bytes, offset: int) -> None:
         raise OSError(-code, os.strerror(-code))
 
 
-def _socket(message: bytes, offset: int, end: int, own: frozenset[bytes]) -> Listener | Connection | None:
+def _socket(message: bytes, offset: int, end: int, own: frozenset[bytes] | None) -> Listener | Connection | None:
     family, state, ports, source, peer, cookie, unread, unsent = _BODY.unpack_from(message, offset)
     port, peer_port = _PORTS.unpack(ports)
     source = _plain(family, source)
     if state == _LISTEN:
+        if own is None:
+            return Listener(port) if source[0] != _LOOPBACK_NET and source != _LOOPBACK else None
         return Listener(port) if source in own or source in _WILDCARDS else None
     peer = _plain(family, peer)
-    if source not in own or peer in own or not peer_port:  # a listener that has ended has no peer
+    if not peer_port or (own is not None and (source not in own or peer in own)):  # a listener that ended has no peer
         return None
     where = (cookie, port, _text(source), _text(peer), peer_port)
     found = _info(message, offset + _BODY.size, end)

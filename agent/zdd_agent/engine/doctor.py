@@ -40,6 +40,12 @@ class Finding:
     hint: str = ""
 
 
+# For a host whose app answers although the sensor sees none of its health checks.
+_CONTAINER_HINT = (
+    "the app answers all the same: if its port is published from a container, set [container] and run "
+    "`systemctl enable --now zdd-netns.socket`"
+)
+
 # A drain takes a host out of target groups only.
 _NOT_LOOKED_AT = Finding(
     "not looked at",
@@ -117,11 +123,14 @@ class Doctor:
     def _membership(self, identity: Identity, membership: Membership, seen: Observation) -> Iterator[Finding]:
         for group in membership.groups:
             yield _found(f"permissions for {group.name}", partial(self._permissions, group, membership, identity))
+        answers = True
         for target in membership.targets:
             result = self._prober.check(membership.group(target.group), target)
+            answers = answers and result.passed
             hint = "" if result.passed else "start the app, or fix the group's health check"
             yield Finding(f"app for {target}", result.passed, result.said, hint)
-        yield Finding("health checks", True, self._seen_checks(membership))
+        hint = _CONTAINER_HINT if answers and self._leads_elsewhere(membership) else ""
+        yield Finding("health checks", True, self._seen_checks(membership), hint)
         refused = guard.refusal(membership, seen, self._min_healthy)
         yield Finding(
             "guard",
@@ -143,6 +152,16 @@ class Doctor:
         if why := trust.doubt(now):
             return f"a drain would end when the API says `unused`: {why}"
         return f"this host sees those of {', '.join(sorted(trust.checking(now)))}: its connections can end a drain"
+
+    def _leads_elsewhere(self, membership: Membership) -> bool:
+        """Whether the checks do not come where the sensor looks, after the time in which they should have come.
+
+        DNAT, or a proxy of the container engine, leads to an app in another network namespace.
+        """
+        trust, now = self._trust(), self._clock.now()
+        if self._until is Until.UNUSED or blindness(membership) or any(name == "container" for name, _ in self._local):
+            return False
+        return trust is not None and bool(trust.doubt(now)) and now >= trust.settled_at
 
     def _groups(self, membership: Membership) -> str:
         if not membership.targets:

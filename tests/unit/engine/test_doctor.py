@@ -119,3 +119,16 @@ def test_it_says_whose_health_checks_this_host_sees() -> None:
     host.rest(60)
     assert "sees those of 10.0.9.1, 10.0.9.2" in examine(host)["health checks"].said
     assert "not looked for" in examine(in_service(until=Until.UNUSED))["health checks"].said
+
+
+def test_it_recognises_an_app_behind_a_published_port_and_says_what_to_enable() -> None:
+    """The app answers, and the load balancer's checks never come where the sensor looks: DNAT, or a proxy."""
+    host = in_service()
+    assert examine(host)["health checks"].hint == ""
+    host.rest(200)
+    assert "systemctl enable --now zdd-netns.socket" in examine(host)["health checks"].hint
+    configured = host.doctor(("container", lambda: "the opener finds the container"))
+    assert [f.hint for f in configured.examine() if f.name == "health checks"] == [""]
+    host.sensor.nodes = ("10.0.9.1",)
+    host.rest(60)
+    assert examine(host)["health checks"].hint == ""
