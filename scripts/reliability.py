@@ -8,7 +8,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- runs -->\n", "<!-- end of runs -->"
 # Files in build/faults, in the order of the page, with their headings.
 PARTS = {
-    "Killed at every point": ("kill_matrix",),
+    "Killed at every point": ("kill_matrix", "slots_kill_matrix"),
     "Each fault in each phase": ("fault_matrix", "clock_jumps"),
     "Random interleavings": ("model_fleet", "model_meddled", "model_promises"),
     "Hostile callers": ("schemathesis", "hostile_memory"),

@@ -194,6 +194,10 @@ class SlotHolding:
             return  # it has changed since the look: look again
         self._ledger.note_slot(record, None)
         self._check_at = self._clock.now() + LATE_SECONDS
+        if slot.name != self.rules.name:
+            said = "this host may still hold a slot of %s, but its settings name another: release it from a host of %s"
+            log.warning(said, slot.name, slot.name)
+            return
         extra = {"MESSAGE_ID": EventId.SLOT.value, "ZDD_SLOT": slot.name}
         log.info("gave back the slot of %s", slot.name, extra=extra)
 

@@ -442,3 +442,19 @@ def test_a_release_that_takes_effect_after_the_next_claim_does_not_end_that_one(
     host.slots.raises.clear()
     assert not host.slots.release("i-me", before)
     assert "i-me" in host.slots.holders
+
+
+def test_a_slot_of_a_service_that_the_settings_name_no_more_is_said_to_be_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = host_of()
+    assert succeeded(host.do(Verb.DRAIN))
+    host.settings = host.settings.model_copy(
+        update={"slots": host.settings.slots.model_copy(update={"name": "api"})}  # type: ignore[union-attr]  set above
+    )
+    host.restart()
+    assert succeeded(host.do(Verb.REJOIN))
+    host.rest(10)
+    assert host.record().slot is None
+    assert "may still hold a slot of web" in caplog.text
+    assert "gave back" not in caplog.text
