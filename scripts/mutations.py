@@ -191,6 +191,35 @@ MUTATIONS = (
         "return InService() if whole and not left.standby else before",
     ),
     _one(
+        "a drain that ends before the answer to EnterStandby forgets it",
+        "model/record.py",
+        "return replace(self.left, standby=self.left.standby or self.ending.standby)",
+        "return self.left",
+    ),
+    _one(
+        "a rejoin does not leave Standby",
+        "decide/rejoin.py",
+        "    if parked := standby.group_of(state.before):\n",
+        "    if False and (parked := standby.group_of(state.before)):\n",
+    ),
+    Mutation(
+        "a host that is being terminated is registered",
+        (
+            (
+                "decide/rejoin.py",
+                "    if record.leaving is not None:\n",
+                "    if False and record.leaving is not None:\n",
+            ),
+            ("decide/rejoin.py", "    if evidence.terminating:\n", "    if False and evidence.terminating:\n"),
+        ),
+    ),
+    _one(
+        "a hook is completed although the last drain has failed",
+        "decide/leaving.py",
+        "return last.verb is Verb.DRAIN and last.outcome is Outcome.SUCCEEDED",
+        "return last.verb is Verb.DRAIN",
+    ),
+    _one(
         "a port that others register in mid-drain stays",
         "decide/drain.py",
         "    membership = with_other_ports(membership, seen)\n",

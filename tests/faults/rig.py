@@ -91,6 +91,7 @@ class Subject:
         self.phases_at_death: list[str] = []
         self.expected = site.registered(host)
         self.wrapped: tuple[str, ...] = ()  # words before the agent's own
+        self.env: dict[str, str] = {}  # of every start
         self._listens = False
         self._starts: list[dict[str, str]] = []
         self._watching: asyncio.Task[None] | None = None
@@ -124,7 +125,7 @@ class Subject:
         self._starts = list(sequence)
 
     async def _watch(self) -> None:
-        while True:
+        while self.host in self.site.lab.hosts:  # until EC2 ends the host
             if self.host.agent_pid is None:
                 self._died()
                 await self._spawn()
@@ -132,7 +133,7 @@ class Subject:
 
     async def _spawn(self) -> None:
         self._listens = False
-        while not self._listens:
+        while not self._listens and self.host in self.site.lab.hosts:
             try:
                 await self._start_agent(self._starts.pop(0) if self._starts else {})
                 self._listens = True
@@ -141,10 +142,10 @@ class Subject:
 
     async def _start_agent(self, more: dict[str, str]) -> None:
         if not self.wrapped:
-            await self.host.start_agent(more)
+            await self.host.start_agent(self.env | more)
             return
         argv = [*self.wrapped, sys.executable, "-m", "zdd_agent", "serve"]
-        env = self.site.lab.env(self.host) | more
+        env = self.site.lab.env(self.host) | self.env | more
         host = self.host
         host._agent = children.spawn(argv, env, host.folder / "agent.log")
         async with asyncio.timeout(PATIENCE):
@@ -340,14 +341,16 @@ async def until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
 
 
 @contextmanager
-def site(subjects: int, folder: Path, *, settings: str = "min_healthy = 2\n") -> Iterator[Site]:
-    """A lab with this many subjects, and two further hosts that stay in."""
-    profile = replace(FAST, deregistration_delay=DELAY_SECONDS, check_timeout=0.9, unhealthy_threshold=_MISSES)
+def site(
+    subjects: int, folder: Path, *, settings: str = "min_healthy = 2\n", delay: float = DELAY_SECONDS, **profile: Any
+) -> Iterator[Site]:
+    """A lab with this many subjects, and two further hosts that stay in. `delay` is the deregistration delay, s."""
+    lab = replace(FAST, deregistration_delay=delay, check_timeout=0.9, unhealthy_threshold=_MISSES, **profile)
     with ThreadedLab(
-        prefix=free_prefix(), profile=profile, hosts=subjects + 2, agents=False, app_arguments=_SLOW_APP
+        prefix=free_prefix(), profile=lab, hosts=subjects + 2, agents=False, app_arguments=_SLOW_APP
     ) as running:
         built = Site(running, running.lab)
-        _add_group(built)
+        _add_group(built, delay)
         for host in built.lab.hosts:
             config = host.folder / "config.toml"
             # The lab's loop shares this process, and two cores, with its tests: its nodes may stop sending later
@@ -402,7 +405,7 @@ def failures(built: Site, file: Path) -> tuple[list[Record], list[str]]:
     return records, failed + (built.refusals() if failed else [])
 
 
-def _add_group(built: Site) -> None:
+def _add_group(built: Site, seconds: float) -> None:
     """A second group, on a second listener; its targets are registered on another port than its own."""
     elb = built.lab.client("elbv2")
     group = elb.create_target_group(
@@ -417,7 +420,7 @@ def _add_group(built: Site) -> None:
         HealthyThresholdCount=2,
         UnhealthyThresholdCount=_MISSES,
     )["TargetGroups"][0]["TargetGroupArn"]
-    delay = {"Key": "deregistration_delay.timeout_seconds", "Value": f"{DELAY_SECONDS:.0f}"}
+    delay = {"Key": "deregistration_delay.timeout_seconds", "Value": f"{seconds:.0f}"}
     elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=[delay])
     elb.create_listener(
         LoadBalancerArn=built.lab.front.load_balancer,

@@ -50,6 +50,9 @@ def of_an_end(play: Play, agent: Agent, record: Record, last: Operation) -> None
 def _drained(play: Play, agent: Agent, record: Record, last: Operation) -> None:
     """Exit 0: no node can send this host work, and none is left on it."""
     unseen = _unseen(play, agent, record, last)
+    if play.group is not None and play.group.stands_by(agent.me):
+        # On the way into Standby the group deregisters what others registered since the drain began, before a look.
+        unseen |= {key for at, key, again in play.touches if again and at >= last.started_at}
     registered = {k for k in _mine(agent, play.truth.registered()) if k[0] != arn(SPARE[0])}
     if left := registered - unseen:
         play.broken(agent, f"drained, yet registered: {sorted(left)}: {last.message}")

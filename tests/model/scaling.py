@@ -38,6 +38,7 @@ class Scaling:
         self.group = LabGroup(GROUP, "arn:asg", 0, count + 5, 0, (ZONE,), groups)
         self.ended: set[str] = set()  # instances that EC2 has ended
         self.launches: list[LaunchOrder] = []
+        self._states: list[tuple[str, str]] = []
         group_calls.create(self.account, self.group, self.now)
         instance_calls.attach(self.account, GROUP, tuple(instances), self.now)
         self.advance()
@@ -63,7 +64,10 @@ class Scaling:
                 self._end(order.instance_id)
             elif isinstance(order, LaunchOrder):
                 self.launches.append(order)
-        self.truth.others_changed()
+        states = [(one.instance_id, one.state) for one in self.group.members.values()]
+        if states != self._states:
+            self._states = states
+            self.truth.others_changed()
 
     def _end(self, instance: str) -> None:
         keys = {key for key in self.truth.registered() if key.id == instance}

@@ -259,6 +259,17 @@ def scaling_fault(play: Play, agent: Agent, which: int) -> None:
         table[CALLS[which // 2 % len(CALLS)]] = [Killed() if which % 3 == 0 else away() for _ in range(1 + which % 3)]
 
 
+def enters_unheard(play: Play, agent: Agent, which: int) -> None:
+    """A drain whose step into Standby is never answered is called off, or the host boots."""
+    if agent.group is None:
+        return
+    agent.asks.errors_after["EnterStandby"] = [away() for _ in range(60)]
+    play.ask(agent, ask_for(Verb.DRAIN, force=(Check.MIN_HEALTHY,)))
+    play.run(45.0)
+    (cancel if which % 2 else power_off)(play, agent, which)
+    agent.asks.errors_after.clear()
+
+
 _OPERATIONS = {drain: 10, race: 5, rejoin: 10, cancel: 2, time_passes: 34, kill: 3, power_off: 3, force: 1, stop: 1}
 _FAULTS = {aws_fault: 5, disk_fault: 3, faults_end: 3}
 _OTHERS = {
@@ -271,7 +282,7 @@ _OTHERS = {
     image: 2,
 }
 _CHANGES = {port_changes: 2, check_changes: 2, group_deleted: 1}
-_SCALING = {group_terminates: 2, group_launches: 2, notice: 2, metadata_fails: 3, scaling_fault: 8}
+_SCALING = {group_terminates: 2, group_launches: 2, notice: 2, metadata_fails: 3, scaling_fault: 8, enters_unheard: 2}
 _EVERY = {**_OPERATIONS, **_FAULTS, **_OTHERS, **_CHANGES, **_SCALING}
 STEPS: dict[str, Callable[[Play, Agent, int], None]] = {one.__name__: one for one in _EVERY}
 
