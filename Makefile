@@ -37,7 +37,7 @@ lint: setup  ## style, types, layers and the syntax of the scripts
 		systemd-analyze security --offline=true --threshold=20 systemd/zdd-netns.service >/dev/null; else echo 'left out: systemd-analyze security (no systemd here)'; fi
 
 bench: setup  ## what the command, the daemon, the sensor and the lab's data plane cost
-	@set -e; for part in agent sensor data_plane; do .venv/bin/python tests/bench/bench_$$part.py; done
+	@set -e; for part in agent sensor container data_plane; do .venv/bin/python tests/bench/bench_$$part.py; done
 
 bench-drain: setup  ## true length, up to an hour: side by side with what people use, and how drains end
 	.venv/bin/python tests/bench/bench_drain.py
