@@ -145,7 +145,8 @@ class ContainerSensor:
         if addresses != self._own or len(self._is_outside) > _MAX_PEERS:
             self._own, self._is_outside = addresses, {}
         over = [inside for inside in self._found if inside.opened.over()]
-        if not over and self._now() - self._asked_at < _ASK_SECONDS:
+        # While none is there, the next one must not go unseen for a moment.
+        if self._found and not over and self._now() - self._asked_at < _ASK_SECONDS:
             return (), False
         opened = self._opens()
         self._asked_at = self._now()
