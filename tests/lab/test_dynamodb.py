@@ -67,11 +67,14 @@ def refused(code: str) -> Iterator[None]:
 def winners(url: str, callers: ThreadPoolExecutor) -> int:
     """How many of twenty claims at once are granted."""
     dynamodb, together = client(url), Barrier(20)
+    refusal = (
+        dynamodb.exceptions.ConditionalCheckFailedException
+    )  # made once: twenty threads would make several classes
     put(dynamodb)
 
     def wins(number: int) -> bool:
         together.wait()
-        with suppress(dynamodb.exceptions.ConditionalCheckFailedException):
+        with suppress(refusal):
             return bool(claim(dynamodb, f"i-{number}"))
         return False
 
