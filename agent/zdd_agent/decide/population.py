@@ -37,9 +37,13 @@ def draining(membership: Membership, seen: Observation) -> tuple[Target, ...]:
 
 
 def with_other_ports(membership: Membership, seen: Observation) -> Membership:
-    """The membership with every port on which this host is registered now: others may have added one."""
-    own, known = {(t.group, t.id) for t in membership.targets}, keys(membership.targets)
-    more = (h.target for h in seen.population if (h.target.group, h.target.id) in own and _is_registered(h))
+    """The membership with every port on which this host is registered now in its groups: others may have added one."""
+    groups, ids, known = (
+        {g.arn for g in membership.groups},
+        {t.id for t in membership.targets},
+        keys(membership.targets),
+    )
+    more = (h.target for h in seen.population if h.target.group in groups and h.target.id in ids and _is_registered(h))
     return membership.joined(Membership((), tuple(t for t in more if t.key not in known)))
 
 

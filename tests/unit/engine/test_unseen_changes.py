@@ -158,6 +158,16 @@ def test_the_floor_of_a_group_that_others_took_this_host_out_of_holds_beside_ano
     assert registered(host) == {arn("web")}, "what others took it out of is not put back"
 
 
+def test_a_group_that_had_let_this_host_go_and_takes_it_again_in_mid_drain_is_left_as_well() -> None:
+    host = in_service(group(deregistration_delay=0.0), group("second", deregistration_delay=0.0))
+    assert succeeded(host.do(Verb.REJOIN))  # already in service: the agent knows its groups
+    deregistered_by_others(host)
+    host.begin(Verb.DRAIN)
+    host.clock.at(host.clock.now() + 14, lambda: host.aws.put("web") and None)
+    assert succeeded(host.finish())
+    assert not registered(host)
+
+
 def test_a_group_that_is_deleted_before_the_deregistration_holds_the_answer_for_its_floor() -> None:
     host = in_service()
     host.begin(Verb.DRAIN, wait=100.0)
