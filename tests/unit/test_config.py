@@ -272,3 +272,23 @@ def test_an_unknown_mode_is_refused_with_those_that_there_are(file: Path) -> Non
 def test_a_notice_is_heeded_by_a_variable_too(file: Path) -> None:
     found = read(file, ZDD_AGENT_NOTICES__SPOT="drain")
     assert found.notices.heeded == {NoticeKind.SPOT: "drain"}
+
+
+def test_a_container_has_a_port_and_either_a_name_or_a_unit(file: Path) -> None:
+    container = read(file, '[container]\nname = "web"\nport = 8080\ncontainer_port = 80').container
+    assert (container.name, container.unit, container.port, container.container_port) == ("web", None, 8080, 80)
+    assert read(file).container.port is None
+
+
+@pytest.mark.parametrize(
+    "text", ['name = "web"', "port = 80", 'name = "web"\nunit = "web.service"\nport = 80', "container_port = 80"]
+)
+def test_half_a_container_is_an_error(file: Path, text: str) -> None:
+    said = complaint(file, f"[container]\n{text}").message
+    assert "must be a table with `port`, and with either `name` or `unit`" in said
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "true", '"http"'])
+def test_a_container_s_port_is_a_port(file: Path, port: str) -> None:
+    said = complaint(file, f'[container]\nname = "web"\nport = {port}').message
+    assert "must be the port of this host that is published, 1 to 65535" in said
