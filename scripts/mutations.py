@@ -192,7 +192,7 @@ MUTATIONS = (
     ),
     _one(
         "a drain that ends before the answer to EnterStandby forgets it",
-        "model/record.py",
+        "model/states.py",
         "return replace(self.left, standby=self.left.standby or self.ending.standby)",
         "return self.left",
     ),

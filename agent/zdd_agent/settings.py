@@ -178,7 +178,8 @@ class ContainerSettings(_Table):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.model_fields_set and (self.port is None or (self.name is None) == (self.unit is None)):
+        given = any(one is not None for one in (self.name, self.unit, self.port, self.container_port))
+        if given and (self.port is None or (self.name is None) == (self.unit is None)):
             raise ValueError("neither whole nor left out")
         return self
 

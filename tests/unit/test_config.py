@@ -300,3 +300,23 @@ def test_variables_set_slots_too_and_a_typo_in_one_is_named(file: Path) -> None:
     assert slots is not None
     assert (slots.table, slots.rules.name, slots.rules.limit.number) == ("zdd-agent-slots", "web", 2)
     assert "did you mean limit?" in complaint(file, ZDD_AGENT_SLOTS__LIMITS="2", **given).message
+
+
+def test_a_container_has_a_port_and_either_a_name_or_a_unit(file: Path) -> None:
+    container = read(file, '[container]\nname = "web"\nport = 8080\ncontainer_port = 80').container
+    assert (container.name, container.unit, container.port, container.container_port) == ("web", None, 8080, 80)
+    assert read(file).container.port is None
+
+
+@pytest.mark.parametrize(
+    "text", ['name = "web"', "port = 80", 'name = "web"\nunit = "web.service"\nport = 80', "container_port = 80"]
+)
+def test_half_a_container_is_an_error(file: Path, text: str) -> None:
+    said = complaint(file, f"[container]\n{text}").message
+    assert "must be a table with `port`, and with either `name` or `unit`" in said
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "true", '"http"'])
+def test_a_container_s_port_is_a_port(file: Path, port: str) -> None:
+    said = complaint(file, f'[container]\nname = "web"\nport = {port}').message
+    assert "must be the port of this host that is published, 1 to 65535" in said

@@ -448,3 +448,12 @@ def test_a_daemon_whose_instance_is_terminated_says_so_keeps_it_and_shows_it_as_
         with serving(folder, **env):
             assert status(folder)["posture"] == "leaving"
             assert [path.name for path in (folder / "posture").rglob("*") if path.is_file()] == ["leaving"]
+
+
+def test_without_a_container_in_the_settings_nothing_of_it_is_imported() -> None:
+    script = (
+        "import sys; from zdd_agent.daemon import _opener, _sensor; from zdd_agent.adapters.clock import SystemClock;"
+        "from zdd_agent.settings import Settings; _sensor(SystemClock(), Settings(), _opener(Settings()));"
+        "print([name for name in sys.modules if 'opener' in name or 'container_sensor' in name])"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "[]\n"
