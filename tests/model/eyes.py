@@ -157,7 +157,8 @@ class Eyes:
     def deregister(self, asked: TargetGroup, targets: Sequence[Target]) -> None:
         self._only_mine(targets)
         keys = {t.key for t in targets}
-        if not self._touched() and keys & self._surely_out:
+        # An Auto Scaling group may put a host back that has just left Standby: then there is something to deregister.
+        if not self._touched() and keys & self._surely_out - self._registered():
             raise BrokenPromiseError(f"deregisters {sorted(keys)} again, though nobody registered them")
         self._called("DeregisterTargets")
         if asked.arn not in self.truth.elb.topology.groups:
