@@ -152,8 +152,11 @@ class Evidence:
 
     def _done(self, action: Action, now: float) -> Evidence:
         match action:
-            case Deregister() | GoBack() | ExitStandby():
+            case Deregister() | GoBack():
                 return self._outdated()
+            case ExitStandby():
+                # To leave can take as long as the deregistration delay: the end of this host may be decided meanwhile.
+                return replace(self._outdated(), refreshed=False)
             case Register() | Launch():
                 # The group may begin to terminate this host meanwhile: asked again before it is registered again.
                 return replace(self._outdated(), returned_at=now, refreshed=False)

@@ -345,3 +345,15 @@ def test_a_host_that_its_group_has_let_go_meanwhile_has_no_standby_to_leave(stat
     assert len(host.scaling.made("ExitStandby")) == 1
     assert MINE in host.aws.registered()
     assert isinstance(host.record().state, InService)
+
+
+def test_a_host_that_is_terminated_while_it_leaves_standby_is_not_registered() -> None:
+    host = host_of()
+    assert succeeded(host.do(Verb.DRAIN))
+    host.begin(Verb.REJOIN)
+    while not host.scaling.made("ExitStandby"):
+        host.turn()
+    host.metadata.state = "Terminated"
+    host.finish()
+    assert "RegisterTargets" not in host.aws.calls
+    assert MINE not in host.aws.registered()
