@@ -34,5 +34,5 @@ def release_slot(backend: Backend, call: Call) -> HttpResponse:
 def _configured(backend: Backend, what: str) -> SlotHolding:
     if backend.slots is None:
         hint = "set `slots.table` and `slots.name`, and restart the agent"
-        raise AgentError(Kind.CONFIGURATION, f"cannot {what}: the settings have none", hint=hint, value="slots")
+        raise AgentError(Kind.NOT_FOUND, f"cannot {what}: the settings have none", hint=hint, value="slots")
     return backend.slots

@@ -129,7 +129,7 @@ def test_a_release_says_whose_slot_and_why_and_nothing_else(served: Served, body
 def test_an_agent_without_slots_in_its_settings_says_which_it_needs(what: str) -> None:
     method, path = what.split()
     answer = Served().ask(method, path, b'{"instance": "i-gone", "reason": "x"}' if method == "POST" else b"")
-    assert error(answer) == (500, "configuration")
+    assert error(answer) == (404, "not_found")
     assert "slots.table" in said(answer)["error"]["hint"]
 
 
