@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -311,7 +312,11 @@ def test_a_flood_leaves_nothing_behind(rig: Rig) -> None:
             one.connect(str(rig.path))
             one.close()
         assert same_namespace(rig)
-        assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) <= before + 1
+        # It may still be answering the last of them; what leaks never goes away.
+        ends = time.monotonic() + 20
+        while len(list(Path(f"/proc/{process.pid}/fd").iterdir())) > before and time.monotonic() < ends:
+            time.sleep(0.05)
+        assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) <= before
         assert namespace_of(process.pid) == home
 
 
