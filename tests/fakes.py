@@ -176,12 +176,12 @@ class FakeSlots:
 
         return self._change("renew", change)
 
-    def release(self, instance: str, since: float | None = None) -> bool:
+    def release(self, instance: str, since: float) -> bool:
         def change() -> bool:
             known = self.holders.get(instance)
-            if since is not None and (known is None or known.since != since):
+            if known is None or known.since != since:
                 return False
-            self.holders.pop(instance, None)
+            del self.holders[instance]
             self.waiters.pop(instance, None)
             return True
 

@@ -18,14 +18,18 @@ from fakes import (
     FakeSlots,
     FakeStore,
     FakeSupervisor,
+    arn,
+    group,
 )
 from zdd_agent.engine.build import Outside, build_engine, build_reports
 from zdd_agent.engine.doctor import Doctor
 from zdd_agent.engine.status import Reporter, Snapshot
-from zdd_agent.model.aws import Identity, MinHealthy, TargetGroup
+from zdd_agent.model.auto_scaling import LifecycleHook, Transition
+from zdd_agent.model.aws import Identity, MinHealthy, Target, TargetGroup
 from zdd_agent.model.kernel import Until
 from zdd_agent.model.operation import Check, Operation, Outcome, Posture, Request, Verb
 from zdd_agent.model.record import Record
+from zdd_agent.model.states import Confirming, GoingBack
 from zdd_agent.settings import Settings
 
 # Turns of the loop after which a test gives up: a drain of 300 s takes about 80.
@@ -154,3 +158,33 @@ class Host:
 
 def succeeded(operation: Operation) -> bool:
     return operation.outcome is Outcome.SUCCEEDED
+
+
+def going_back(host: Host) -> Host:
+    """A host in service whose drain has found that the other host does not serve any more."""
+    host.begin(Verb.DRAIN)
+    while not isinstance(host.record().state, Confirming):
+        host.turn()
+    host.aws.break_target(Target(arn("web"), "i-other", 8080), "Target.Timeout")
+    while not isinstance(host.record().state, GoingBack):
+        host.turn()
+    return host
+
+
+def in_a_group(**settings: Any) -> Host:
+    """A host of an Auto Scaling group, in service."""
+    host = Host(group(), auto_scaling={"mode": "watch", **settings.pop("auto_scaling", {})}, **settings)
+    host.aws.put("web")
+    host.metadata.state = "InService"
+    return host
+
+
+def terminated(host: Host) -> None:
+    """Auto Scaling terminates the host: it deregisters it, waits for the delay, and then for the hook."""
+    host.metadata.state = "Terminated"
+    host.scaling.state = "Terminating"
+    host.scaling.hook_names = {Transition.TERMINATION: [LifecycleHook("last-drain", 300.0)]}
+    web = host.aws.groups[arn("web")]
+    host.aws.deregister(web, [next(h.target for h in host.aws.health(web.arn) if h.target.id == "i-me")])
+    host.scaling.waits_from = host.clock.now() + web.deregistration_delay
+    host.aws.calls.clear()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import subprocess
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 from containers import Container
+from system import netns
 
 T = TypeVar("T")
-_CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 BRIDGE, BRIDGE6 = "10.88.0", "fd00:88::"
 _ARRIVING = "type nat hook prerouting priority dstnat;"
 _OWN = "type nat hook output priority -100;"
@@ -21,34 +18,9 @@ _LEAVING = "type nat hook postrouting priority srcnat;"
 _HAIRPIN = f"ip saddr {BRIDGE}.0/24 ip daddr {BRIDGE}.0/24 masquerade"
 
 
-def enter(path: str) -> None:
-    """Move this thread into a network namespace; what it starts from now on is in there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(descriptor)
-
-
 def inside(place: Container, call: Callable[[], T]) -> T:
     """What `call` returns in a thread that is in there; a socket that it opens stays in there."""
-    results: list[T] = []
-    errors: list[OSError] = []
-
-    def run() -> None:
-        try:
-            enter(place.path)
-            results.append(call())
-        except OSError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return netns.inside(place.path, call)
 
 
 def run(place: Container, *words: str) -> None:

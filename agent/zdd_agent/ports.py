@@ -87,10 +87,10 @@ class Slots(Protocol):
     def renew(self, instance: str, seen: float) -> bool:
         """Give a sign of life as a holder; False where this instance holds none."""
 
-    def release(self, instance: str, since: float | None = None) -> bool:
-        """Give the slot back and leave the line. Safe to repeat.
+    def release(self, instance: str, since: float) -> bool:
+        """Give back the slot that was taken at that very moment (seconds), and leave the line; False where it was not.
 
-        `since`: only if it was taken at that very moment, seconds; False where it was not.
+        Safe to repeat. It names the moment since a call can take effect long after it was given up, on a later slot.
         """
 
     def stand_in_line(self, waiter: Waiter, places: int) -> bool:

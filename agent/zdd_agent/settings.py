@@ -24,6 +24,20 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _number_or_percentage(value: object, *, least: int) -> object:
+    """A number of at least so many, or a percentage of at most 100; more than none where `least` is."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
+        value = int(value)
+    if isinstance(value, str) and value.endswith("%"):
+        number = value.removesuffix("%")
+        fits = number.replace(".", "", 1).isdecimal() and float(number) <= 100 and (not least or float(number) > 0)
+    else:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not fits:
+        raise ValueError("neither a number nor a percentage")
+    return value
+
+
 _Number = Annotated[float, BeforeValidator(_no_bool)]
 Seconds = Annotated[_Number, Field(gt=0, le=LONGEST_SECONDS)]
 Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=65535)]
@@ -154,16 +168,7 @@ class SlotSettings(_Table):
     @field_validator("limit", mode="before")
     @classmethod
     def _one_or_more(cls, value: object) -> object:
-        if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
-            value = int(value)
-        if isinstance(value, str) and value.endswith("%"):
-            number = value.removesuffix("%")
-            fits = number.replace(".", "", 1).isdecimal() and 0 < float(number) <= 100
-        else:
-            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if not fits:
-            raise ValueError("neither a number of 1 or more nor a percentage")
-        return value
+        return _number_or_percentage(value, least=1)
 
 
 class ContainerSettings(_Table):
@@ -225,16 +230,7 @@ class Settings(_Table):
     @field_validator("min_healthy", mode="before")
     @classmethod
     def _floor(cls, value: object) -> object:
-        if isinstance(value, str) and value.isascii() and value.isdigit():  # from a variable
-            value = int(value)
-        if isinstance(value, str) and value.endswith("%"):
-            number = value.removesuffix("%")
-            fits = number.replace(".", "", 1).isdecimal() and float(number) <= 100
-        else:
-            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        if not fits:
-            raise ValueError("neither a number nor a percentage")
-        return value
+        return _number_or_percentage(value, least=0)
 
     @field_validator("socket", "state_directory")
     @classmethod

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_sensor import crowd
 
 from containers import Engine, opener
-from published import Outside, PublishingHost, enter, inside
+from published import Outside, PublishingHost, inside
+from system.netns import enter
 from zdd_agent.adapters.container_sensor import ContainerSensor
 from zdd_agent.adapters.namespace_opener import NamespaceOpener
 from zdd_agent.adapters.sensor import KernelSensor

@@ -198,7 +198,8 @@ def _row(verb: str, call: str, when: str, kills: list[Kill]) -> Row:
     return Row(fault, f"{verb}: {', '.join(phases)}", sum(k.died > 0 for k in kills), outcome, repeat)
 
 
-def _look_at(kills: list[Kill]) -> None:
+def look_at(kills: list[Kill]) -> None:
+    """Nothing went wrong, and the daemon died where it was to."""
     assert [(kill.sequence, kill.in_flight, wrong) for kill in kills for wrong in kill.wrong] == []
     assert kills
     assert kills[0].died  # a later one of many looks may not have come up this time
@@ -206,12 +207,12 @@ def _look_at(kills: list[Kill]) -> None:
 
 @pytest.mark.parametrize(("verb", "call", "when"), POINTS)
 def test_the_host_survives_a_kill(matrix: Matrix, verb: str, call: str, when: str) -> None:
-    _look_at(matrix.runs[verb, call, when])
+    look_at(matrix.runs[verb, call, when])
 
 
 @pytest.mark.parametrize(("verb", "call", "when"), IN_FLIGHT)
 def test_the_host_survives_a_kill_while_aws_has_the_call(matrix: Matrix, verb: str, call: str, when: str) -> None:
-    _look_at(matrix.runs[verb, call, when])
+    look_at(matrix.runs[verb, call, when])
 
 
 def test_the_matrix_has_every_call_that_is_made(matrix: Matrix) -> None:

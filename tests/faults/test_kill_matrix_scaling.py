@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from faults.rig import Row, Site, Subject, failures, load, selected, site, until, write_rows
-from faults.test_kill_matrix import Kill, one
+from faults.test_kill_matrix import Kill, look_at, one
 from lab.auto_scaling_rig import GROUP, put_hook, scaling, scaling_calls, state_of, watched
 from zdd_agent.adapters.failpoints import VARIABLE
 from zdd_lab.hosts.host import Host
@@ -315,20 +315,14 @@ def _row(verb: str, call: str, when: str, kills: list[Kill]) -> Row:
 _SAID = {"drain": "drain into Standby", "rejoin": "rejoin from Standby", "launch": "launch", "end": "termination"}
 
 
-def _look_at(kills: list[Kill]) -> None:
-    assert [(kill.sequence, kill.in_flight, wrong) for kill in kills for wrong in kill.wrong] == []
-    assert kills
-    assert kills[0].died
-
-
 @pytest.mark.parametrize(("verb", "call", "when"), POINTS)
 def test_the_host_survives_a_kill(matrix: Matrix, verb: str, call: str, when: str) -> None:
-    _look_at(matrix.runs[verb, call, when])
+    look_at(matrix.runs[verb, call, when])
 
 
 @pytest.mark.parametrize(("verb", "call", "when"), IN_FLIGHT)
 def test_the_host_survives_a_kill_while_aws_has_the_call(matrix: Matrix, verb: str, call: str, when: str) -> None:
-    _look_at(matrix.runs[verb, call, when])
+    look_at(matrix.runs[verb, call, when])
 
 
 def test_the_matrix_has_every_auto_scaling_call_that_is_made(matrix: Matrix) -> None:

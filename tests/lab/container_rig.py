@@ -15,7 +15,8 @@ from aiohttp import web
 
 from containers import Container, Engine, opener
 from lab.drain_rig import until_so
-from published import BRIDGE, Outside, PublishingHost, enter, inside
+from published import BRIDGE, Outside, PublishingHost, inside
+from system.netns import enter
 from zdd_lab.hosts.host import _SETTINGS, _SETTINGS_SECONDS, IMDS_PORT, Host
 from zdd_lab.lab import APP_PORT
 from zdd_lab.processes import children

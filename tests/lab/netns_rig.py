@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from lab.drain_rig import until_so
+from system.netns import inside
 from zdd_lab.hosts.host import IMDS_PORT, Host
 from zdd_lab.lab import ENDPOINT_PORT, Lab
 from zdd_lab.processes import children
 
 T = TypeVar("T")
-_CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
 
 def may_make_namespaces() -> bool:
@@ -39,22 +37,7 @@ class Namespace:
 
     def inside(self, call: Callable[[], T]) -> T:
         """Run `call` in a thread that is in there, and return its result. A socket that it opens stays in there."""
-        results: list[T] = []
-
-        def run() -> None:
-            descriptor = os.open(self.path, os.O_RDONLY)
-            try:
-                if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "setns")
-                results.append(call())
-            finally:
-                os.close(descriptor)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-        assert results, "nothing came of it"
-        return results[0]
+        return inside(self.path, call)
 
     def argv(self, *words: str) -> list[str]:
         """The words that run a program in there."""

@@ -155,15 +155,15 @@ def test_a_release_may_be_repeated_and_leaves_the_others(slots: DynamoDbSlots) -
     for number in (1, 2):
         slots.claim(holder(number), 2)
 
-    slots.release("i-1")
-    slots.release("i-1")
+    assert slots.release("i-1", ONE.since)
+    assert not slots.release("i-1", ONE.since)
 
     assert [one.instance for one in slots.table().holders] == ["i-2"]
 
 
 def test_others_release_only_the_slot_that_they_looked_at(slots: DynamoDbSlots) -> None:
     slots.claim(ONE, 1)
-    slots.release("i-1")
+    slots.release("i-1", ONE.since)
     slots.claim(replace(ONE, since=200.0, seen=200.0), 1)  # taken again since the look
 
     assert not slots.release("i-1", ONE.since)
@@ -243,9 +243,9 @@ def test_a_release_whose_answer_is_lost_is_repeated_without_harm(running: Thread
     running.lab.faults.add(Fault(FaultKind.TIMEOUT_AFTER_EFFECT, action="UpdateItem", service="dynamodb", count=1))
 
     with pytest.raises(AgentError):
-        ours.release("i-1")
+        ours.release("i-1", ONE.since)
     assert others.claim(holder(2), 1)
-    ours.release("i-1")
+    ours.release("i-1", ONE.since)
 
     assert [one.instance for one in others.table().holders] == ["i-2"]
 

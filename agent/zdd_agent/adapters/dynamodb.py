@@ -74,15 +74,14 @@ class DynamoDbSlots:
             "SET holders.#me.seen = :seen", "attribute_exists(holders.#me)", instance, {":seen": _number(seen)}
         )
 
-    def release(self, instance: str, since: float | None = None) -> bool:
-        """Give the slot back and leave the line. Safe to repeat.
+    def release(self, instance: str, since: float) -> bool:
+        """Give back the slot that was taken at that very moment (seconds), and leave the line; False where it was not.
 
-        `since`: only if it was taken at that very moment, seconds; False where it was not.
+        Safe to repeat. It names the moment since a call can take effect long after it was given up, on a later slot.
         """
-        change = "REMOVE holders.#me, waiters.#me"
-        if since is None:
-            return self._update(change, "attribute_exists(holders)", instance, {})
-        return self._update(change, "holders.#me.since = :since", instance, {":since": _number(since)})
+        return self._update(
+            "REMOVE holders.#me, waiters.#me", "holders.#me.since = :since", instance, {":since": _number(since)}
+        )
 
     def stand_in_line(self, waiter: Waiter, places: int) -> bool:
         """Take a place in the line unless `places` are taken; False: all are."""

@@ -23,7 +23,14 @@ from zdd_agent.decide.endings import timed_out
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, pending, registered, with_other_ports
 from zdd_agent.decide.slot_actions import LookAtSlots
-from zdd_agent.decide.timing import DISCOVERY_SECONDS, MARGIN_SECONDS, first_change, longest_delay, longest_floor
+from zdd_agent.decide.timing import (
+    DISCOVERY_SECONDS,
+    MARGIN_SECONDS,
+    first_change,
+    give_up_at,
+    longest_delay,
+    longest_floor,
+)
 from zdd_agent.decide.traffic.quiet import Proof
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership, Target
@@ -201,7 +208,7 @@ def _going_back(
         # A host that will be gone must not come back. The agent begins another drain, which goes on from here.
         message = f"cannot go back: {record.leaving.why}"
         return End(Outcome.FAILED, "", Failure(Kind.FAILED.wire, message, "this host drains for good"))
-    give_up = guarding.give_up_at(one)
+    give_up = give_up_at(one)
     if evidence.returned_at is not None or not state.left.targets:
         # Until AWS shows this, an answer may be older than the lost race: whoever asks next would leave once more.
         shown_at = (evidence.returned_at or -inf) + API_LAG_SECONDS

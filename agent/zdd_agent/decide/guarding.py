@@ -10,7 +10,7 @@ from zdd_agent.decide.actions import Action, Discover, End, Extend, Look, MakeCl
 from zdd_agent.decide.endings import timed_out
 from zdd_agent.decide.evidence import API_LAG_SECONDS, Evidence
 from zdd_agent.decide.population import healthy_others, not_in_use, registered
-from zdd_agent.decide.timing import MARGIN_SECONDS, drain_timeout, longest_floor
+from zdd_agent.decide.timing import MARGIN_SECONDS, drain_timeout, give_up_at, longest_floor
 from zdd_agent.errors import Kind
 from zdd_agent.model.aws import Membership
 from zdd_agent.model.operation import Failure, Observation, Outcome
@@ -179,9 +179,3 @@ def _nothing(
         return timed_out(one, "no target group holds this host, by a look that can be late")
     again = min(agreed if seen.seen_at < agreed else sure, one.deadline)
     return Wait(again, "no target group holds this host; looking again") if now < again else Discover()
-
-
-def give_up_at(one: Underway) -> float:
-    """When to stop retrying a refused drain: a time-out that somebody gave is for the whole operation."""
-    request = one.request
-    return one.started_at + (request.wait if request.timeout is None else min(request.wait, request.timeout))

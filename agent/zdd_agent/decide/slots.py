@@ -11,6 +11,7 @@ from dataclasses import replace
 from zdd_agent.decide.actions import Wait
 from zdd_agent.decide.evidence import Evidence
 from zdd_agent.decide.slot_actions import AskHolders, ClaimSlot, LookAtSlots, PassOver, SlotCall, StandInLine, WantSlot
+from zdd_agent.decide.timing import give_up_at
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.operation import Check, Failure, Observation
 from zdd_agent.model.record import Record, Underway
@@ -68,7 +69,7 @@ def due(record: Record, one: Underway, evidence: Evidence, now: float, rules: Sl
     slot, table, error = record.slot, evidence.slots.table, evidence.slots.error
     if record.leaving is not None:
         return None  # it has no time to ask
-    over = now >= _give_up_at(one)
+    over = now >= give_up_at(one)
     # Nothing can prevent this departure: the host takes its slot beyond the limit, and leaves without one if it must.
     anyway = Check.SLOT in one.request.force or (one.request.stopping and over)
     if error is not None:
@@ -101,7 +102,7 @@ def _claim_or_wait(
         return ClaimSlot(holder, None)
     if evidence.slots.missed_at < table.seen_at and may_claim(table, holder.instance, limit, now):
         return ClaimSlot(holder, limit)
-    if now >= _give_up_at(one):
+    if now >= give_up_at(one):
         return _full(table, limit, rules, now)
     return _in_line(one, evidence, holder.instance, table, limit, now)
 
@@ -159,12 +160,12 @@ def _in_line(one: Underway, evidence: Evidence, me: str, table: SlotTable, limit
         return StandInLine(Waiter(me, mine.since if mine else now, now, f"uid {one.request.uid}"), new=mine is None)
     if now - evidence.slots.asked_at >= ASK_SECONDS and table.holders:
         return AskHolders(table.holders)
-    until = min(table.look_again_at, _give_up_at(one))
+    until = min(table.look_again_at, give_up_at(one))
     return Wait(until, _place(table, me, limit, now)) if now < until else LookAtSlots()
 
 
 def _not_answered(one: Underway, error: AgentError, at: float, now: float, rules: SlotRules) -> SlotStep | Failure:
-    give_up = _give_up_at(one)
+    give_up = give_up_at(one)
     if now >= give_up or not error.transient:
         return _no_answer(error)
     again = min(at + RETRY_SECONDS, give_up)
@@ -204,11 +205,6 @@ def _no_answer(error: AgentError) -> Failure:
     value = None if error.value is None else str(error.value)
     hint = error.hint or "retry later, or `--force slot` to leave without one"
     return Failure(kind.wire, f"cannot drain without a slot: {error.message}", hint, value)
-
-
-def _give_up_at(one: Underway) -> float:
-    request = one.request
-    return one.started_at + (request.wait if request.timeout is None else min(request.wait, request.timeout))
 
 
 def holding(record: Record, reason: str, uid: int, now: float) -> Holder:

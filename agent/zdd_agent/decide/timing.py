@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zdd_agent.model.aws import BalancerKind, Membership, Target, TargetGroup
+from zdd_agent.model.record import Underway
 
 # Seconds from a registration to the balancer's first health check. ALB: "up to 30 seconds",
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/target-group-health-checks.html
@@ -74,3 +75,9 @@ def first_change(membership: Membership, pending: tuple[Target, ...], accepted_a
     """
     shortest = min(membership.group(target.group).deregistration_delay for target in pending)
     return accepted_at + shortest + _CLOCK_SECONDS
+
+
+def give_up_at(one: Underway) -> float:
+    """When to stop retrying a refused drain: a time-out that somebody gave is for the whole operation."""
+    request = one.request
+    return one.started_at + (request.wait if request.timeout is None else min(request.wait, request.timeout))

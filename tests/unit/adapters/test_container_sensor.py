@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from containers import Container, Engine, missing, opener
-from published import Outside, PublishingHost, enter, inside
+from published import Outside, PublishingHost, inside
+from system.netns import enter
 from zdd_agent.adapters.container_sensor import ContainerSensor
 from zdd_agent.adapters.namespace_opener import NamespaceOpener
 from zdd_agent.adapters.sensor import KernelSensor

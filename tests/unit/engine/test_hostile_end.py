@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from fakes import START, arn, group
-from host import Host, succeeded
+from host import Host, in_a_group, succeeded, terminated
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, Transition
+from zdd_agent.model.auto_scaling import Notice, NoticeKind
 from zdd_agent.model.kernel import Connection
 from zdd_agent.model.operation import Outcome, Posture, Verb
 from zdd_agent.model.states import Drained
@@ -17,23 +17,6 @@ from zdd_agent.model.states import Drained
 MINE = (arn("web"), "i-me", 8080)
 DENIED = AgentError(Kind.AWS_DENIED, "cannot call: this instance's role does not allow it")
 REBALANCE = Notice(NoticeKind.REBALANCE, "rebalance", START)
-
-
-def in_a_group(**settings: object) -> Host:
-    host = Host(group(), auto_scaling={"mode": "watch"}, **settings)  # type: ignore[arg-type]  settings by name
-    host.aws.put("web")
-    host.metadata.state = "InService"
-    return host
-
-
-def terminated(host: Host) -> None:
-    """Auto Scaling terminates the host: it deregisters it, waits for the delay, and then for the hook."""
-    host.metadata.state = "Terminated"
-    host.scaling.state = "Terminating"
-    host.scaling.hook_names = {Transition.TERMINATION: [LifecycleHook("last-drain", 300.0)]}
-    web = host.aws.groups[arn("web")]
-    host.aws.deregister(web, [next(h.target for h in host.aws.health(web.arn) if h.target.id == "i-me")])
-    host.scaling.waits_from = host.clock.now() + web.deregistration_delay
 
 
 def hook_waits(host: Host) -> float:

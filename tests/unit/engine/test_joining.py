@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fakes import START, arn, group
-from host import Host, succeeded
-from zdd_agent.model.aws import Target
+from host import Host, going_back, succeeded
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Check, Outcome, Verb
-from zdd_agent.model.states import Confirming, Draining, GoingBack
+from zdd_agent.model.states import Draining
 
 MINE = (arn("web"), "i-me", 8080)
 
@@ -19,20 +18,8 @@ def in_service(until: Until = Until.UNUSED) -> Host:
     return host
 
 
-def going_back() -> Host:
-    """Its drain has found that the other host does not serve any more."""
-    host = in_service()
-    host.begin(Verb.DRAIN)
-    while not isinstance(host.record().state, Confirming):
-        host.turn()
-    host.aws.break_target(Target(arn("web"), "i-other", 8080), "Target.Timeout")
-    while not isinstance(host.record().state, GoingBack):
-        host.turn()
-    return host
-
-
 def test_a_caller_who_skips_the_guard_gets_a_drain_although_the_one_that_it_joins_goes_back() -> None:
-    host = going_back()
+    host = going_back(in_service())
     host.begin(Verb.DRAIN, force=(Check.MIN_HEALTHY,))
     host.restart()
     assert succeeded(host.finish())
@@ -40,7 +27,7 @@ def test_a_caller_who_skips_the_guard_gets_a_drain_although_the_one_that_it_join
 
 
 def test_a_caller_who_skips_nothing_gets_the_refusal_of_the_drain_that_it_joins() -> None:
-    host = going_back()
+    host = going_back(in_service())
     host.begin(Verb.DRAIN)
     assert host.finish().outcome is Outcome.REFUSED
     assert MINE in host.aws.registered()

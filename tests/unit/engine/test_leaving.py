@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from fakes import START, arn, group
-from host import Host, succeeded
+from host import Host, in_a_group, succeeded, terminated
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import LifecycleHook, Notice, NoticeKind, Transition
 from zdd_agent.model.kernel import Connection
@@ -18,26 +17,7 @@ from zdd_agent.model.operation import Outcome, Posture, Request, Verb
 from zdd_agent.model.states import Drained
 
 WATCH = {"mode": "watch"}
-TERMINATION = {Transition.TERMINATION: [LifecycleHook("last-drain", 300.0)]}
 SPOT = Notice(NoticeKind.SPOT, "terminate", START + 120)
-
-
-def in_a_group(**settings: Any) -> Host:
-    host = Host(group(), auto_scaling={"mode": "watch", **settings.pop("auto_scaling", {})}, **settings)
-    host.aws.put("web")
-    host.metadata.state = "InService"
-    return host
-
-
-def terminated(host: Host) -> None:
-    """Auto Scaling terminates the host: it deregisters it, waits for the delay, and then for the hook."""
-    host.metadata.state = "Terminated"
-    host.scaling.state = "Terminating"
-    host.scaling.hook_names = dict(TERMINATION)
-    web = host.aws.groups[arn("web")]
-    host.aws.deregister(web, [next(h.target for h in host.aws.health(web.arn) if h.target.id == "i-me")])
-    host.scaling.waits_from = host.clock.now() + web.deregistration_delay
-    host.aws.calls.clear()
 
 
 def test_a_host_without_settings_asks_nothing_and_builds_nothing() -> None:
@@ -184,6 +164,16 @@ def test_refused_calls_keep_their_pace() -> None:
     host.rest(1000)
     tries = host.scaling.made("CompleteLifecycleAction")
     assert 50 <= len(tries) <= 120
+
+
+def test_a_rejoin_is_refused_and_not_told_to_wait_while_the_last_drain_is_under_way() -> None:
+    host = in_a_group()
+    terminated(host)
+    host.rest(6)
+    assert host.ledger.running() is not None
+    with pytest.raises(AgentError, match="cannot rejoin: Auto Scaling is about to terminate") as caught:
+        host.begin(Verb.REJOIN)
+    assert caught.value.kind is Kind.REFUSED
 
 
 def test_no_rejoin_puts_back_a_host_that_is_leaving() -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from fakes import START, arn, group
-from host import Host, succeeded
+from host import Host, going_back, succeeded
 from zdd_agent.errors import AgentError, Kind
-from zdd_agent.model.aws import Target, TargetHealth
+from zdd_agent.model.aws import TargetHealth
 from zdd_agent.model.kernel import Connection, Until
 from zdd_agent.model.operation import Outcome, Verb
-from zdd_agent.model.states import Confirming, Draining, GoingBack, Guarding, Joining, Warming
+from zdd_agent.model.states import Confirming, Draining, Guarding, Joining, Warming
 
 MINE = (arn("web"), "i-me", 8080)
 NODE = "10.0.9.1"
@@ -151,18 +151,6 @@ def test_a_metadata_service_that_is_away_at_a_restart_does_not_blind_the_drain()
 # Second callers
 
 
-def going_back() -> Host:
-    """Its drain has found that the other host does not serve any more."""
-    host = in_service()
-    host.begin(Verb.DRAIN)
-    while not isinstance(host.record().state, Confirming):
-        host.turn()
-    host.aws.break_target(Target(arn("web"), "i-other", 8080), "Target.Timeout")
-    while not isinstance(host.record().state, GoingBack):
-        host.turn()
-    return host
-
-
 def waiting_for_the_guard() -> Host:
     host = Host(group())
     host.aws.put("web")
@@ -183,7 +171,7 @@ def test_a_stop_that_cannot_be_prevented_waits_no_longer_than_it_can_when_it_joi
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_stop_that_cannot_be_prevented_is_not_refused_by_a_drain_that_goes_back(cancelled: bool) -> None:
-    host = going_back()
+    host = going_back(in_service())
     if cancelled:
         host.ledger.cancel(0)
     host.begin(Verb.DRAIN, stopping=True)
