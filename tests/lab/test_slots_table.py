@@ -155,8 +155,8 @@ def test_a_release_may_be_repeated_and_leaves_the_others(slots: DynamoDbSlots) -
     for number in (1, 2):
         slots.claim(holder(number), 2)
 
-    assert slots.release("i-1", ONE.since)
-    assert not slots.release("i-1", ONE.since)
+    assert slots.release("i-1", holder(1).since)
+    assert not slots.release("i-1", holder(1).since)
 
     assert [one.instance for one in slots.table().holders] == ["i-2"]
 
