@@ -26,9 +26,7 @@ def begun(record: Record, _: State, action: Begin, now: float, *__: Any) -> Reco
     if record.underway is not None:
         if verb is not Verb.DRAIN:
             raise IllegalStepError(f"a {record.underway.request.verb} is under way")
-        message = f"rejoin superseded by a drain of uid {action.request.uid}"
-        failure = Failure("cancelled", message, "run `zdd-agent rejoin` after the drain to put this host back")
-        record = ended(record, End(Outcome.CANCELLED, message, failure), now)
+        record = ended(record, _superseded(record, action.request), now)
     before = record.resting
     if isinstance(before, InService):  # what an earlier drain had to wait for besides is over
         record = replace(record, membership=record.membership.only_groups(_holding(record)))
@@ -38,6 +36,15 @@ def begun(record: Record, _: State, action: Begin, now: float, *__: Any) -> Reco
     # A drain of a stop that cannot be prevented is part of the reboot. Whoever asks for anything else wants that now.
     reboot = _reboot(action) or (record.reboot if action.request.stopping else None)
     return replace(record, wanted=wanted, state=state, underway=underway, reboot=reboot)
+
+
+def _superseded(record: Record, drain: Request) -> End:
+    """How a rejoin ends for which a drain does not wait. Of a host that leaves it is refused, before and after."""
+    if record.leaving is not None:
+        return refused_rejoin(record.leaving.why)
+    message = f"rejoin superseded by a drain of uid {drain.uid}"
+    failure = Failure("cancelled", message, "run `zdd-agent rejoin` after the drain to put this host back")
+    return End(Outcome.CANCELLED, message, failure)
 
 
 def _reboot(action: Begin | Attach) -> Reboot | None:
@@ -203,6 +210,12 @@ def no_rejoin(leaving: Leaving) -> AgentError:
     """Why a host that will be gone soon is not put back."""
     hint = "deploy to the instance that replaces it; a host that stays can be put back after a reboot"
     return AgentError(Kind.REFUSED, f"cannot rejoin: {leaving.why}", hint=hint)
+
+
+def refused_rejoin(why: str) -> End:
+    """How a rejoin under way ends once it is known that this host will be gone soon."""
+    hint = "deploy to the instance that replaces it"
+    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, f"cannot rejoin: {why}", hint))
 
 
 def busy(cannot: str, current: Operation) -> AgentError:

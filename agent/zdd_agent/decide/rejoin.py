@@ -20,6 +20,7 @@ from zdd_agent.decide.actions import (
     Wait,
 )
 from zdd_agent.decide.again import WARM_POOL
+from zdd_agent.decide.asked import refused_rejoin
 from zdd_agent.decide.diagnosis import believed
 from zdd_agent.decide.drain import cancelled
 from zdd_agent.decide.evidence import API_LAG_SECONDS, SAMPLE_SECONDS, Evidence, Senses
@@ -51,9 +52,9 @@ def decide(record: Record, evidence: Evidence, now: float, rules: Rules) -> Acti
     if one.cancelled_by is not None:
         return cancelled(record)
     if record.leaving is not None:
-        return _refused(record.leaving.why)
+        return refused_rejoin(record.leaving.why)
     if evidence.terminating:
-        return _refused(TERMINATING)
+        return refused_rejoin(TERMINATING)
     if seen is not None and (gone := seen.missing_groups & {g.arn for g in record.membership.groups}):
         return Drop(gone)
     match state:
@@ -248,11 +249,6 @@ def _warmed(place: ScalingPlace) -> End:
     message = f"cannot rejoin: this instance stands in the warm pool of {place.group.name} ({place.state})"
     hint = "nothing is to be done: the group registers it when it takes it out of the pool"
     return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, message, hint, WARM_POOL))
-
-
-def _refused(why: str) -> End:
-    hint = "deploy to the instance that replaces it"
-    return End(Outcome.REFUSED, "", Failure(Kind.REFUSED.wire, f"cannot rejoin: {why}", hint))
 
 
 def _not_started(state: Probing, one: Underway, failing: tuple[Target, ...], said: str) -> End:

@@ -186,7 +186,7 @@ def test_no_rejoin_puts_back_a_host_that_is_leaving() -> None:
     assert "RegisterTargets" not in host.aws.calls
 
 
-def test_a_rejoin_under_way_is_superseded() -> None:
+def test_a_rejoin_under_way_is_superseded_and_told_why_no_other_will_work() -> None:
     host = in_a_group()
     host.do(Verb.DRAIN, force=())  # refused: no other host
     host.aws.put_sibling("web")
@@ -195,7 +195,9 @@ def test_a_rejoin_under_way_is_superseded() -> None:
     host.turn()
     host.metadata.state = "Terminated"
     host.rest(400)
-    assert host.ledger.operation(rejoin.id).outcome is Outcome.CANCELLED
+    ended = host.ledger.operation(rejoin.id)
+    assert ended.outcome is Outcome.REFUSED
+    assert ended.message.startswith("cannot rejoin: Auto Scaling is about to terminate this instance")
     assert (arn("web"), "i-me", 8080) not in host.aws.registered()
 
 
