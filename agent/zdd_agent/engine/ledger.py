@@ -74,10 +74,10 @@ class Ledger:
             current = self.running()
             if current is not None and current.verb is request.verb:
                 return self._join(request, current)
-            if current is not None and request.verb is Verb.REJOIN:
-                raise _busy(f"cannot {request.verb}", current)
             if request.verb is Verb.REJOIN and self._record.leaving is not None:
                 raise asked.no_rejoin(self._record.leaving)
+            if current is not None and request.verb is Verb.REJOIN:
+                raise _busy(f"cannot {request.verb}", current)
             now = self._clock.now()
             timeout = self._timeouts.of(request)
             deadline = now + (DISCOVERY_SECONDS + request.wait if timeout is None else timeout)

@@ -186,6 +186,16 @@ def test_refused_calls_keep_their_pace() -> None:
     assert 50 <= len(tries) <= 120
 
 
+def test_a_rejoin_is_refused_and_not_told_to_wait_while_the_last_drain_is_under_way() -> None:
+    host = in_a_group()
+    terminated(host)
+    host.rest(6)
+    assert host.ledger.running() is not None
+    with pytest.raises(AgentError, match="cannot rejoin: Auto Scaling is about to terminate") as caught:
+        host.begin(Verb.REJOIN)
+    assert caught.value.kind is Kind.REFUSED
+
+
 def test_no_rejoin_puts_back_a_host_that_is_leaving() -> None:
     host = in_a_group()
     terminated(host)
