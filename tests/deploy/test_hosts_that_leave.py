@@ -28,9 +28,9 @@ AHEAD = "900"  # s from a notice to the end: no test lasts as long
 
 @pytest.fixture
 def running() -> Iterator[ThreadedLab]:
-    """Three hosts with agents that heed spot notices. The first is leaving already."""
+    """Four hosts with agents that heed spot notices. The first is leaving already, the last serves all the time."""
     with ThreadedLab(
-        prefix=free_prefix(), profile=PROFILE, hosts=3, seed=9, agents=False, app_arguments=APP
+        prefix=free_prefix(), profile=PROFILE, hosts=4, seed=9, agents=False, app_arguments=APP
     ) as running:
         for host in running.lab.hosts:
             running.run(host.start_agent(SPOT))
@@ -70,14 +70,16 @@ def test_the_shell_script_passes_over_hosts_that_leave_before_it_and_meanwhile_a
     running: ThreadedLab, tools: Path, tmp_path: Path
 ) -> None:
     lab = running.lab
-    _, second, third = lab.hosts
+    _, second, third, _ = lab.hosts
     deploy_that_meets_a_notice(running, tools, on=second, to=third)
     with load(lab, tmp_path / "load.tsv") as seen:
-        done = call(tools, PACKAGING / "ssh" / "rolling.sh", "deploy v2", "h1", "h2", "h3", ZDD_AGENT="zdd-agent")
+        done = call(tools, PACKAGING / "ssh" / "rolling.sh", "deploy v2", "h1", "h2", "h3", "h4")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.findall(r"^== (.*)$", done.stdout, re.M) == ["h2", "h3"]
-    assert done.stdout.endswith("deployed: h2\npassed over, not deployed, since EC2 or Auto Scaling ends them: h1 h3\n")
-    assert versions(lab) == {"h1": "v1", "h2": "v2", "h3": "v1"}
+    assert re.findall(r"^== (.*)$", done.stdout, re.M) == ["h2", "h3", "h4"]
+    assert done.stdout.endswith(
+        "deployed: h2 h4\npassed over, not deployed, since EC2 or Auto Scaling ends them: h1 h3\n"
+    )
+    assert versions(lab) == {"h1": "v1", "h2": "v2", "h3": "v1", "h4": "v2"}
     assert seen.failed == []
     everyone = call(tools, PACKAGING / "ssh" / "rolling.sh", "deploy v3", "h1", "h3")
     assert everyone.returncode == 4, "nothing was deployed"
@@ -88,7 +90,7 @@ def test_ansible_passes_over_hosts_that_leave_before_it_and_meanwhile_and_names_
     running: ThreadedLab, ansible: Ansible, inventory: Path, tmp_path: Path
 ) -> None:
     lab = running.lab
-    _, second, third = lab.hosts
+    _, second, third, _ = lab.hosts
     role = tmp_path / "role" / "tasks" / "main.yml"
     role.parent.mkdir(parents=True)
     restart = f"zdd-lab restart-app --prefix {lab.prefix} --host {{{{ inventory_hostname }}}} --version v2"
@@ -97,10 +99,11 @@ def test_ansible_passes_over_hosts_that_leave_before_it_and_meanwhile_and_names_
     with load(lab, tmp_path / "load.tsv") as seen:
         done = ansible.playbook(inventory, ROLLING, variables={"zdd_deploy_role": str(role.parent.parent)})
     assert done.returncode == 0, done.stdout
-    assert hosts_of(done, "Drain") == ["h2", "h3"]
+    assert hosts_of(done, "Drain") == ["h2", "h3", "h4"]
     assert done.stdout.count("passed over, not deployed: this host is leaving") == 2
-    assert re.findall(r"^(h\d) .*failed=0 .*rescued=(\d)", done.stdout, re.M) == [("h1", "0"), ("h2", "0"), ("h3", "1")]
-    assert versions(lab) == {"h1": "v1", "h2": "v2", "h3": "v1"}
+    recap = dict(re.findall(r"^(h\d) .*failed=0 .*rescued=(\d)", done.stdout, re.M))
+    assert recap == {"h1": "0", "h2": "0", "h3": "1", "h4": "0"}
+    assert versions(lab) == {"h1": "v1", "h2": "v2", "h3": "v1", "h4": "v2"}
     assert seen.failed == []
     everyone = ansible.playbook(inventory, ROLLING, "--limit", "h1,h3", variables={"zdd_deploy_role": "none"})
     assert everyone.returncode != 0
@@ -111,7 +114,7 @@ def test_the_ssm_document_passes_over_a_host_that_leaves_before_it_and_in_the_mi
     running: ThreadedLab, tools: Path
 ) -> None:
     document = yaml.safe_load((PACKAGING / "ssm" / "zdd-deploy.yml").read_text())
-    first, second, third = running.lab.hosts
+    first, second, third, _ = running.lab.hosts
     text = substituted(document, {"Version": "v2"}).replace("/usr/local/bin/deploy", str(tools / "deploy"))
     script(tools / "document", text)
     deploy_that_meets_a_notice(running, tools, on=second, to=second)
@@ -119,7 +122,7 @@ def test_the_ssm_document_passes_over_a_host_that_leaves_before_it_and_in_the_mi
         done = call(tools, tools / "document", host=host)
         assert done.returncode == 0, done.stderr
         assert ("passed over, not deployed: this host is leaving" in done.stdout) is (host is not third)
-    assert versions(running.lab) == {"h1": "v1", "h2": "v2", "h3": "v2"}
+    assert versions(running.lab) == {"h1": "v1", "h2": "v2", "h3": "v2", "h4": "v1"}
     assert [posture(host) for host in (first, second, third)] == ["leaving", "leaving", "in_service"]
     script(tools / "deploy", "exit 23")
     assert call(tools, tools / "document", host=third).returncode == 23, "a failure elsewhere stays one"
