@@ -1,7 +1,7 @@
 """The lab in its own network namespace, for hosts that live elsewhere: `lab_process.py PREFIX STATE HOSTS NAME...`.
 
-Each host has an IMDS on the link-local address, inside that host's namespace and nowhere else. The first HOSTS of them are
-there at once; an Auto Scaling group launches the others.
+Each host has an IMDS on the link-local address, inside that host's namespace and nowhere else. The first HOSTS
+are there at once; an Auto Scaling group launches the others.
 """
 
 from __future__ import annotations
