@@ -78,7 +78,10 @@ locals {
         runCommand = [
           "set -eu",
           "export VERSION='{{ Version }}'",
-          "zdd-agent run --reason \"deploy of $VERSION\" --wait '{{ Wait }}' -- sh -euc '${replace(coalesce(var.deploy_command, "true"), "'", "'\\''")}'",
+          "code=0",
+          "zdd-agent run --reason \"deploy of $VERSION\" --wait '{{ Wait }}' -- sh -euc '${replace(coalesce(var.deploy_command, "true"), "'", "'\\''")}' || code=$?",
+          # EC2 or Auto Scaling ends this host. A failure would stop the rollout, so Run Command counts it as a success.
+          "[ $code = 0 ] || case $(zdd-agent status) in leaving*) echo \"passed over, not deployed: this host is leaving\" ;; *) exit $code ;; esac",
         ]
       }
     }]

@@ -215,7 +215,7 @@ class Lab:
         clients[PERSON_KEY] = Client("person", f"arn:aws:iam::{ACCOUNT}:user/person")
         account = AutoScaling(elb, Random(self._seed))
         ways = (self._next_number, self._open_launched, self._boot, self.plane.refresh, self.plane.wake)
-        self.fleet = Fleet(account, reader, self.hosts, *ways)
+        self.fleet = Fleet(account, reader, self.hosts, *ways, self.prefix)
         scaling = ScalingApi(account, Ec2Facts(reader.ec2), self.fleet.act)
         self.endpoint = Endpoint(elb, scaling, self.faults, moto.url, clients, self.plane.refresh, self.plane.wake)
         await self._serve(self.endpoint.application(), ENDPOINT_PORT)

@@ -53,12 +53,19 @@ def network_group(running: ThreadedLab, delay: int) -> str:
         running: the lab.
         delay: deregistration delay, s. The flows outlive it.
     """
-    elb, lab = running.lab.client("elbv2"), running.lab
-    subnets = list(lab.network.subnets.values())
+    lab = running.lab
+    subnets, instances = list(lab.network.subnets.values()), [one.identity.instance_id for one in lab.hosts]
+    group = flows_of(lab.client("elbv2"), lab.network.vpc, subnets, instances, delay)
+    running.run(until_so(lambda: all(one["state"] == "healthy" for one in lab.control.targets(group)), 60))
+    return group
+
+
+def flows_of(elb: Any, vpc: str, subnets: list[str], instances: list[str], delay: int) -> str:
+    """The same, made with a client, without waiting for health."""
     balancer = elb.create_load_balancer(Name="flows", Type="network", Subnets=subnets)["LoadBalancers"][0]
     check = {"HealthCheckIntervalSeconds": 10, "HealthyThresholdCount": 2, "HealthCheckProtocol": "HTTP"}
     group: str = elb.create_target_group(
-        Name="flows", Protocol="TCP", Port=APP_PORT, VpcId=lab.network.vpc, TargetType="instance",
+        Name="flows", Protocol="TCP", Port=APP_PORT, VpcId=vpc, TargetType="instance",
         HealthCheckPath="/healthz", **check,
     )["TargetGroups"][0]["TargetGroupArn"]  # fmt: skip
     attribute = {"Key": "deregistration_delay.timeout_seconds", "Value": str(delay)}
@@ -67,8 +74,7 @@ def network_group(running: ThreadedLab, delay: int) -> str:
     elb.create_listener(
         LoadBalancerArn=balancer["LoadBalancerArn"], Protocol="TCP", Port=FLOWS_PORT, DefaultActions=forward
     )
-    elb.register_targets(TargetGroupArn=group, Targets=[{"Id": one.identity.instance_id} for one in lab.hosts])
-    running.run(until_so(lambda: all(one["state"] == "healthy" for one in lab.control.targets(group)), 60))
+    elb.register_targets(TargetGroupArn=group, Targets=[{"Id": one} for one in instances])
     return group
 
 

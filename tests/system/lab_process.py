@@ -1,6 +1,7 @@
-"""The lab in its own network namespace, for hosts that live elsewhere: `lab_process.py PREFIX STATE NAMESPACE...`.
+"""The lab in its own network namespace, for hosts that live elsewhere: `lab_process.py PREFIX STATE HOSTS NAME...`.
 
-Each host has an IMDS on the link-local address, inside that host's namespace and nowhere else.
+Each host has an IMDS on the link-local address, inside that host's namespace and nowhere else. The first HOSTS
+are there at once; an Auto Scaling group launches the others.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +35,11 @@ class BootedHost(Host):
         await self._imds_server.setup()
         await web.SockSite(self._imds_server, listener).start()
 
+    async def close(self) -> None:
+        """EC2 takes the instance: whatever is under way there is cut off."""
+        await asyncio.to_thread(subprocess.run, ["ip", "link", "set", self.name, "down"], check=False)
+        await super().close()
+
     async def start_app(self, version: str, arguments: Sequence[str] = ()) -> None:
         pass
 
@@ -40,13 +47,15 @@ class BootedHost(Host):
         pass
 
 
-async def main(prefix: str, folder: Path) -> None:
+async def main(prefix: str, folder: Path, hosts: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    profile = replace(FAST, deregistration_delay=5.0)
+    # A Network Load Balancer here is quicker than a tenth of AWS's minutes.
+    profile = replace(FAST, deregistration_delay=5.0, nlb_learn_lag=(0.5, 1.0), nlb_registration_lag=(0.0, 0.5),
+                      nlb_deregistration_lag=(0.5, 1.0), response_timeout=60.0, idle_timeout=60.0)  # fmt: skip
     lab = Lab(
-        prefix=prefix, profile=profile, hosts=len(NAMESPACES), state_folder=folder, wait_healthy=False,
+        prefix=prefix, profile=profile, hosts=hosts, state_folder=folder, wait_healthy=False,
         make_host=BootedHost, seed=7,
     )  # fmt: skip
     async with lab:
@@ -55,6 +64,6 @@ async def main(prefix: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    NAMESPACES = {f"h{n}": name for n, name in enumerate(sys.argv[3:], start=1)}
+    NAMESPACES = {f"h{n}": name for n, name in enumerate(sys.argv[4:], start=1)}
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,15 +1,20 @@
-"""Terraform's resources of Auto Scaling on the lab: applied, planned without drift, changed, destroyed."""
+"""Terraform's resources of Auto Scaling on the lab, on hosts with agents: applied, planned, changed, destroyed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.auto_scaling_rig import WATCH, scaling_calls
 from lab.conftest import SHORT, free_prefix
+from lab.drain_rig import BIN, run
 from terraform.workspace import Workspace, needs_terraform
+from zdd_lab.hosts.host import Host
+from zdd_lab.processes import children
 from zdd_lab.threaded import ThreadedLab
 
 pytestmark = needs_terraform
@@ -41,6 +46,23 @@ resource "aws_autoscaling_group" "app" {
   capacity_rebalance        = true
   protect_from_scale_in     = false
   suspended_processes       = ["AZRebalance"]
+
+  # No host can pass before the attachment below, and Terraform makes that after the group: do not wait here.
+  wait_for_capacity_timeout = "0"
+
+  # Nobody but the agents answers them: without that the apply and the destroy would take 900 s.
+  initial_lifecycle_hook {
+    name                 = "ready"
+    lifecycle_transition = "autoscaling:EC2_INSTANCE_LAUNCHING"
+    heartbeat_timeout    = 900
+    default_result       = "ABANDON"
+  }
+  initial_lifecycle_hook {
+    name                 = "last-request"
+    lifecycle_transition = "autoscaling:EC2_INSTANCE_TERMINATING"
+    heartbeat_timeout    = 900
+    default_result       = "CONTINUE"
+  }
 
   launch_template {
     id      = aws_launch_template.app.id
@@ -74,13 +96,24 @@ resource "aws_autoscaling_lifecycle_hook" "end" {
 """
 
 
+SETTINGS = WATCH | {"ZDD_AGENT_AUTO_SCALING__TERMINATION_HOOK": "last-request"}  # `end` is another program's
+
+
+class Launched(Host):
+    """A host whose agent starts as the module's user data starts it, with zdd-member@ enabled."""
+
+    async def start_agent(self, extra_env: Mapping[str, str] | None = None) -> None:
+        await super().start_agent(SETTINGS | dict(extra_env or {}))
+        await run([str(BIN / "zdd-agent"), "rejoin", "--detach"], children.bare_environment() | self.settings())
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[ThreadedLab]:
-    with ThreadedLab(prefix=free_prefix(), profile=SHORT, hosts=0, agents=False) as lab:
+    with ThreadedLab(prefix=free_prefix(), profile=SHORT, hosts=0, make_host=Launched) as lab:
         yield lab
 
 
-def test_a_group_with_a_hook_is_applied_planned_without_drift_changed_in_place_and_destroyed(
+def test_a_group_is_applied_and_destroyed_with_hooks_that_only_the_agents_answer_and_planned_without_drift(
     running: ThreadedLab, tmp_path: Path
 ) -> None:
     lab = running.lab
@@ -92,12 +125,22 @@ def test_a_group_with_a_hook_is_applied_planned_without_drift_changed_in_place_a
         found = lab.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
         return dict(found[0]) if found else None
 
+    def in_service() -> bool:
+        made = group()
+        return made is not None and [one["LifecycleState"] for one in made["Instances"]] == ["InService"] * 2
+
     space.run("apply", "-auto-approve", *given, "-var=most=3")
+    until = time.monotonic() + 60
+    while not in_service():
+        assert time.monotonic() < until, group()
+        time.sleep(0.2)
     made = group()
     assert made is not None
-    assert [one["LifecycleState"] for one in made["Instances"]] == ["InService"] * 2
     assert (made["MaxSize"], made["HealthCheckType"], made["TargetGroupARNs"]) == (3, "ELB", [lab.front.group])
-    assert len(lab.hosts) == 2
+    hosts = list(lab.hosts)
+    assert len(hosts) == 2
+    launched = {host.name: scaling_calls(lab, host).get("CompleteLifecycleAction", 0) for host in hosts}
+    assert min(launched.values()) >= 1
     running.run(lab.wait_until_healthy())
     assert {one["id"] for one in lab.control.targets(lab.front.group)} == {
         one["InstanceId"] for one in made["Instances"]
@@ -114,3 +157,5 @@ def test_a_group_with_a_hook_is_applied_planned_without_drift_changed_in_place_a
     space.run("destroy", "-auto-approve", *given, "-var=most=4")
     assert group() is None
     assert lab.hosts == []
+    ended = {host.name: scaling_calls(lab, host)["CompleteLifecycleAction"] for host in hosts}
+    assert all(ended[name] > launched[name] for name in ended)

@@ -6,12 +6,16 @@ Source: https://docs.aws.amazon.com/autoscaling/ec2/APIReference/
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zdd_agent.adapters.aws import Service
 from zdd_agent.adapters.limit import Limit
 from zdd_agent.errors import AgentError, Kind
 from zdd_agent.model.auto_scaling import LifecycleHook, ScalingGroup, Transition
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_autoscaling.type_defs import AutoScalingGroupTypeDef
 
 # What AWS answers when the instance does not wait for the hook: "No active Lifecycle Action found with instance ID …".
 # A hook that does not exist is answered alike.
@@ -21,7 +25,7 @@ _NOT_NOW = ("ValidationError", "ResourceContention", "ResourceContentionFault")
 class Ec2AutoScaling:
     """The calls that the agent makes, and no others."""
 
-    def __init__(self, client: Callable[[], Any], limit: Limit | None = None) -> None:
+    def __init__(self, client: Callable[[], AutoScalingClient], limit: Limit | None = None) -> None:
         self._client = client
         self._service = Service("autoscaling", limit or Limit())
 
@@ -120,7 +124,7 @@ class Ec2AutoScaling:
             raise AgentError(Kind.REFUSED, error.message, hint=hint, transient=True) from None
 
 
-def _group(item: Any) -> ScalingGroup:
+def _group(item: AutoScalingGroupTypeDef) -> ScalingGroup:
     sources = [one["Identifier"] for one in item.get("TrafficSources", ()) if one.get("Type", "elbv2") == "elbv2"]
     return ScalingGroup(
         name=item["AutoScalingGroupName"],

@@ -14,6 +14,7 @@ from zdd_agent.errors import AgentError, Kind
 if TYPE_CHECKING:
     import boto3
     from botocore.config import Config
+    from mypy_boto3_autoscaling import AutoScalingClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_elbv2 import ElasticLoadBalancingv2Client
 
@@ -35,7 +36,7 @@ class Aws:
         self._lock = threading.Lock()
         self._elbv2: ElasticLoadBalancingv2Client | None = None
         self._ec2: EC2Client | None = None
-        self._autoscaling: Any = None
+        self._autoscaling: AutoScalingClient | None = None
         self._dynamodb: Any = None
 
     def elbv2(self) -> ElasticLoadBalancingv2Client:
@@ -59,7 +60,7 @@ class Aws:
                 self._ec2 = session.client("ec2", region_name=region, config=config)
             return self._ec2
 
-    def autoscaling(self) -> Any:
+    def autoscaling(self) -> AutoScalingClient:
         """The client of Amazon EC2 Auto Scaling. Raises like `elbv2`."""
         with self._lock:
             if self._autoscaling is None:

@@ -184,6 +184,9 @@ def _run(arguments: Namespace, client: Client) -> int:
         return fail(Kind.USAGE, "cannot run: no command given", "zdd-agent run -- CMD [ARGUMENT…]")
     if (code := _operate(_with(arguments, "drain"), client)) != EXIT_OK:
         return code
+    if client.call("GET", "/v1/status")["posture"] == "leaving":  # the rejoin would be refused, after the deploy
+        hint = "deploy to the instance that replaces it; `zdd-agent status` says why"
+        return fail(Kind.REFUSED, "cannot run the command: this host is leaving, and no rejoin puts it back", hint)
     if (code := _command(argv)) != EXIT_OK:
         print(
             f"zdd-agent: the command ended with {code}: this host stays out\n  fix it, then run `zdd-agent rejoin`",

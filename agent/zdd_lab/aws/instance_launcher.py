@@ -12,15 +12,18 @@ from zdd_lab.model.auto_scaling.group import ScalingGroup
 _FIRST_HOST = 10  # hosts have addresses above it in their subnet: the load balancers' nodes are below
 
 
-def launch(reader: TopologyReader, group: ScalingGroup, zone: str, number: int) -> tuple[Identity, str]:
+def launch(reader: TopologyReader, group: ScalingGroup, zone: str, number: int, prefix: str) -> tuple[Identity, str]:
     """Launch host `number` in a zone. Returns its identity and instance type. Blocks.
+
+    Args:
+        prefix: of the lab's own network.
 
     Raises:
         botocore.exceptions.ClientError: EC2 refuses.
     """
     subnet = _subnet(reader, group, zone)
-    address = ip_network(subnet["CidrBlock"])[_FIRST_HOST + number]
-    placed = {"PrivateIpAddress": str(address)} if address.is_loopback else {}
+    address = str(ip_network(subnet["CidrBlock"])[_FIRST_HOST + number])
+    placed = {"PrivateIpAddress": address} if runs_here(address, prefix) else {}
     tags = [{"Key": "aws:autoscaling:groupName", "Value": group.name}]
     tags += [
         {"Key": one["Key"], "Value": one["Value"]} for one in group.told.get("Tags", ()) if one["PropagateAtLaunch"]
@@ -42,9 +45,9 @@ def terminate(reader: TopologyReader, instance_id: str) -> None:
     reader.ec2.terminate_instances(InstanceIds=[instance_id])
 
 
-def runs_here(identity: Identity) -> bool:
-    """Whether the lab can run processes on its address."""
-    return ip_address(identity.address).is_loopback
+def runs_here(address: str, prefix: str) -> bool:
+    """Whether the lab can have a host at an address: on loopback, and in its own network, whose prefix this is."""
+    return ip_address(address).is_loopback or address.startswith(f"{prefix}.")
 
 
 def _subnet(reader: TopologyReader, group: ScalingGroup, zone: str) -> Any:

@@ -35,6 +35,7 @@ class Fleet:
         boot: starts what runs on a host.
         refreshed: awaited after EC2 changed: the load balancers' model must learn it.
         woken: called after a step: the load balancers may have something to do.
+        prefix: of the lab's own network. Instances elsewhere, except on loopback, are launched without a host.
     """
 
     account: AutoScaling
@@ -45,6 +46,7 @@ class Fleet:
     boot: Callable[[Host], Awaitable[None]]
     refreshed: Callable[[], Awaitable[None]]
     woken: Callable[[], None]
+    prefix: str
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _told: dict[str, str] = field(default_factory=dict)  # instance -> its target state as the metadata says it
@@ -126,7 +128,7 @@ class Fleet:
         group = self.account.groups[order.group]
         try:
             identity, instance_type = await asyncio.to_thread(
-                instance_launcher.launch, self.reader, group, order.zone, self.next_number()
+                instance_launcher.launch, self.reader, group, order.zone, self.next_number(), self.prefix
             )
         except (ClientError, StopIteration, ValueError, IndexError) as error:
             self.account.launch_failed(order, str(error) or "no subnet in this zone", time.monotonic())
@@ -136,7 +138,7 @@ class Fleet:
         ports = [topology.groups[arn].port for arn in group.target_groups if arn in topology.groups]
         host = (
             await self.open_host(identity, ports[0] if ports else None)
-            if instance_launcher.runs_here(identity)
+            if instance_launcher.runs_here(identity.address, self.prefix)
             else None
         )
         if not self.account.launched(order, identity.instance_id, time.monotonic(), instance_type):

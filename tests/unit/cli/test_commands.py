@@ -403,10 +403,11 @@ def test_text_from_the_agent_cannot_act_on_the_terminal(capsys: pytest.CaptureFi
 # run -- CMD
 
 
-def running(*argv: str, rejoin: Any = None) -> tuple[int, Scripted]:
+def running(*argv: str, rejoin: Any = None, posture: str = "drained") -> tuple[int, Scripted]:
     does = Scripted(
-        drain=operation(), rejoin=rejoin or operation("rejoin"), operations=[done(), done("rejoin", "rejoined")]
-    )
+        drain=operation(), rejoin=rejoin or operation("rejoin"), operations=[done(), done("rejoin", "rejoined")],
+        status={"posture": posture},
+    )  # fmt: skip
     return command(does, "run", "--reason", "release 7", *argv), does
 
 
@@ -414,8 +415,9 @@ def test_run_drains_runs_and_rejoins_in_this_order(tmp_path: Path, capsys: pytes
     code, does = running("--", "touch", str(tmp_path / "ran"))
     assert code == 0
     assert (tmp_path / "ran").exists()
-    assert [what for what, _ in does.asked] == ["POST drain", "GET operations", "POST rejoin", "GET operations"]
-    assert does.asked[0][1] == does.asked[2][1] == {"reason": "release 7"}
+    drains, rejoins = ["POST drain", "GET operations"], ["POST rejoin", "GET operations"]
+    assert [what for what, _ in does.asked] == [*drains, "GET status", *rejoins]
+    assert does.asked[0][1] == does.asked[3][1] == {"reason": "release 7"}
     assert capsys.readouterr().out == "drained\nrejoined\n"
 
 
@@ -440,7 +442,7 @@ def test_a_command_that_fails_leaves_the_host_out_and_its_status_is_the_exit(
 ) -> None:
     code, does = running("--", *argv)
     assert code == status
-    assert [what for what, _ in does.asked] == ["POST drain", "GET operations"]
+    assert [what for what, _ in does.asked] == ["POST drain", "GET operations", "GET status"]
     err = capsys.readouterr().err
     assert f"the command ended with {status}: this host stays out" in err
     assert "zdd-agent rejoin" in err
@@ -450,6 +452,14 @@ def test_run_does_not_run_the_command_when_the_host_is_not_drained(tmp_path: Pat
     does = Scripted(drain=AgentError(Kind.REFUSED, "cannot drain: too few would be left"))
     assert command(does, "run", "--", "touch", str(tmp_path / "ran")) == 4
     assert not (tmp_path / "ran").exists()
+
+
+def test_run_does_not_deploy_to_a_host_that_is_leaving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, does = running("--", "touch", str(tmp_path / "ran"), posture="leaving")
+    assert code == 4
+    assert not (tmp_path / "ran").exists()
+    assert "this host is leaving" in capsys.readouterr().err
+    assert "POST rejoin" not in [what for what, _ in does.asked]
 
 
 def test_run_ends_with_the_code_of_a_rejoin_that_fails() -> None:
@@ -497,7 +507,7 @@ def test_ctrl_c_ends_the_command_with_130_and_says_that_the_drain_goes_on() -> N
 
 def test_ctrl_c_lets_the_command_of_run_end_in_its_own_way_and_leaves_the_host_out(tmp_path: Path) -> None:
     script = 'trap "sleep 0.5; touch cleaned-up; exit 0" INT; touch ready; while :; do sleep 0.05; done'
-    does = Scripted(drain=operation(), operations=[done()])
+    does = Scripted(drain=operation(), operations=[done()], status={"posture": "drained"})
     with (
         agent(does) as on,
         started(on.path, "run", "--", "sh", "-c", script, cwd=tmp_path, start_new_session=True) as process,
@@ -509,13 +519,14 @@ def test_ctrl_c_lets_the_command_of_run_end_in_its_own_way_and_leaves_the_host_o
     assert process.returncode == 130
     assert (tmp_path / "cleaned-up").exists()
     assert "this host stays out" in err
-    assert [what for what, _ in does.asked] == ["POST drain", "GET operations"]
+    assert [what for what, _ in does.asked] == ["POST drain", "GET operations", "GET status"]
 
 
 def test_a_run_in_the_background_that_ignores_ctrl_c_goes_on_and_so_does_its_command(tmp_path: Path) -> None:
     # The subshell is a child: only an inherited "ignore" protects it.
     script = "touch ready; (sleep 0.5; touch cleaned-up); [ -e cleaned-up ]"
-    does = Scripted(drain=operation(), rejoin=operation("rejoin"), operations=[done(), done("rejoin")])
+    ends = [done(), done("rejoin")]
+    does = Scripted(drain=operation(), rejoin=operation("rejoin"), operations=ends, status={"posture": "drained"})
     with (
         agent(does) as on,
         started(
@@ -528,7 +539,7 @@ def test_a_run_in_the_background_that_ignores_ctrl_c_goes_on_and_so_does_its_com
         _, err = process.communicate()
     assert process.returncode == 0, err
     assert (tmp_path / "cleaned-up").exists()
-    assert [what for what, _ in does.asked][2:] == ["POST rejoin", "GET operations"]
+    assert [what for what, _ in does.asked][3:] == ["POST rejoin", "GET operations"]
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("timed_out", 3)])
