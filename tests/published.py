@@ -40,6 +40,12 @@ class Outside:
             run(self.place, "ip", "addr", "add", f"{self.prefix6}{last:x}/64", "dev", "br0", "nodad")
         run(self.place, "ip", "link", "set", "br0", "up")
 
+    def link(self, address: str, namespace: str) -> None:
+        """A way from this network to `eth0` of another namespace, by its process or its path."""
+        here = f"v{address.rpartition('.')[2]}"
+        run(self.place, "ip", "link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        run(self.place, "ip", "link", "set", here, "master", "br0", "up")
+
 
 class PublishingHost:
     """A host on that network, and its containers on a bridge of its own."""
@@ -49,9 +55,7 @@ class PublishingHost:
         self.address6 = f"{outside.prefix6}{int(address.rpartition('.')[2]):x}"
         self.place = Container()
         self.containers: list[Container] = []
-        link = f"v{address.rpartition('.')[2]}"
-        run(outside.place, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", self._pid)
-        run(outside.place, "ip", "link", "set", link, "master", "br0", "up")
+        outside.link(address, self._pid)
         run(self.place, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
         run(self.place, "ip", "addr", "add", f"{self.address6}/64", "dev", "eth0", "nodad")
         run(self.place, "ip", "link", "set", "eth0", "up")

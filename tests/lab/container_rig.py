@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,15 @@ class ContainerHost(Host):
 
     def __init__(self, outside: Outside, *words: Any) -> None:
         super().__init__(*words)
-        self.net = PublishingHost(outside, self.identity.address)
+        self.net = self.network(outside)
         self.engine: Engine
         self.container: Container | None = None
         self.opens = True
         self._ends = ExitStack()
+
+    def network(self, outside: Outside) -> PublishingHost:
+        """The host's own network namespace."""
+        return PublishingHost(outside, self.identity.address)
 
     async def open(self, scale: float) -> None:
         """As any host; its metadata service is in its own network namespace."""
@@ -85,6 +89,10 @@ class ContainerHost(Host):
         self._agent = children.spawn(argv, env, self.folder / "agent.log")
         await until_so(self._answers)
 
+    def close_opener(self) -> None:
+        """As after `systemctl disable --now zdd-netns.socket`."""
+        self._ends.close()
+
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(self.socket)) == 0
@@ -96,16 +104,14 @@ def _takes(address: tuple[str, int]) -> bool:
 
 
 @contextmanager
-def containers_lab(**arguments: Any) -> Iterator[ThreadedLab]:
+def containers_lab(make: Callable[..., ContainerHost] = ContainerHost, **arguments: Any) -> Iterator[ThreadedLab]:
     """A lab of such hosts. This thread is in the lab's network namespace meanwhile."""
     with Path("/proc/thread-self/ns/net").open() as home:
         outside = Outside(PREFIX, _NODES)
         try:
             enter(outside.place.path)
-            made = ThreadedLab(
-                prefix=PREFIX, agents=False, make_host=lambda *words: ContainerHost(outside, *words), **arguments
-            )
-            with made as running:
+            hosts = {"make_host": lambda *words: make(outside, *words)}
+            with ThreadedLab(prefix=PREFIX, agents=False, **hosts, **arguments) as running:
                 yield running
         finally:
             enter(f"/proc/self/fd/{home.fileno()}")

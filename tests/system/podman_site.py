@@ -48,8 +48,8 @@ def podman(*words: str) -> None:
     subprocess.run([*PODMAN, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def prepared(tree: str) -> Container:
-    """An image `app`, and a client outside this host."""
+def prepare(tree: str) -> None:
+    """This process's namespaces, in which podman runs, and an image `app:1`."""
     for words in (
         ("mount", "--make-rprivate", "/"),
         ("mount", "-t", "tmpfs", "tmpfs", "/run"),
@@ -60,6 +60,13 @@ def prepared(tree: str) -> Container:
         subprocess.run(words, check=True)
     # crun refuses a host with both versions of cgroups.
     subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=False, stderr=subprocess.DEVNULL)
+    made = subprocess.Popen(["sh", "-c", TREE.format(tree)], stdout=subprocess.PIPE)
+    subprocess.run([*PODMAN, "import", "-q", "-", "app:1"], stdin=made.stdout, check=True, stdout=subprocess.DEVNULL)
+    made.wait()
+
+
+def client_outside() -> Container:
+    """A client outside this host."""
     outside = Container()
     words = f"link add up0 type veth peer name up0 netns {outside.pid}"
     subprocess.run(["ip", *words.split()], check=True)
@@ -69,9 +76,6 @@ def prepared(tree: str) -> Container:
                 subprocess.run(command.split(), check=True)
             else:
                 run(place, *command.split())
-    made = subprocess.Popen(["sh", "-c", TREE.format(tree)], stdout=subprocess.PIPE)
-    subprocess.run([*PODMAN, "import", "-q", "-", "app:1"], stdin=made.stdout, check=True, stdout=subprocess.DEVNULL)
-    made.wait()
     return outside
 
 
@@ -91,7 +95,8 @@ def connected(outside: Container) -> tuple[socket.socket, str]:
 
 
 def main() -> None:
-    outside = prepared(sys.argv[1])
+    prepare(sys.argv[1])
+    outside = client_outside()
     settings, path = Path("/run/etc/config.toml"), Path("/run/netns.sock")
     settings.write_text(f'[container]\nname = "web"\nport = {PORT}\n')
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
